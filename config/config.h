@@ -1,0 +1,69 @@
+/* The configuration: one immutable struct, read from YAML, every option declared once in options.def.
+ *
+ * Loaded on the main thread before any other starts; read by all afterwards. */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct config_list {
+	char **items;
+	size_t count;
+};
+
+struct config_property { /* one line under `kafka:`, passed to librdkafka as it is */
+	char *name;
+	char *value;
+	int line; /* in the file */
+};
+
+struct config_task { /* one entry of `tasks:`; the same keys as a task definition file */
+	char *name;
+	char *type; /* classification | ranking | regression */
+	struct config_list labels;
+	char *insertion; /* serial | parallel | side */
+	int64_t bottleneck;
+	int line;
+};
+
+struct config {
+#define TEXT(field, ...) char *field;
+#define WHOLE(field, ...) int64_t field;
+#define FLAG(field, ...) bool field;
+#define LIST(field, ...) struct config_list field;
+#define SECTION(...)
+#include "config/options.def"
+#undef TEXT
+#undef WHOLE
+#undef FLAG
+#undef LIST
+#undef SECTION
+	struct config_property *kafka;
+	size_t kafka_count;
+	struct config_task *tasks;
+	size_t tasks_count;
+	char *path; /* the file that it came from, for messages */
+};
+
+/* Reads and checks `path`. Errors name file, line and key: STATUS_NO_INPUT, STATUS_IO, STATUS_CONFIG (unknown key, with the
+ * nearest name suggested; wrong type; out of range; missing; twice), STATUS_MEMORY. */
+enum status config_load(const char *path, struct config **ret, struct error *err) MUST_CHECK;
+
+/* The same from memory; `name` stands for the file in messages. */
+enum status config_parse(const char *name, const char *text, size_t length, struct config **ret,
+			 struct error *err) MUST_CHECK;
+
+void config_free(struct config *config); /* NULL is fine */
+
+/* The annotated sample: every option with text, unit, range and default. Parses as written. */
+void config_print_sample(FILE *out);
+
+/* The line of the file where a key stands ("kafka.security.protocol"), 0 where it does not. */
+int config_line(const struct config *config, const char *key);
+
+#endif

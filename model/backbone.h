@@ -1,0 +1,66 @@
+/* The frozen backbone: what every architecture (NextItNet now, CmnRec later) looks like from outside.
+ *
+ * A backbone is loaded once, never changes, and may be shared by threads without locks. A workspace is one thread's
+ * scratch memory for it. A *state* is what an incremental architecture keeps of one user between events (NextItNet:
+ * the convolutions' rings): backbone_state_bytes() bytes, 64-byte aligned, the caller's memory, plain data that may be
+ * copied; its contents mean something to this backbone only. Architectures without one (non-causal) return 0 there,
+ * and only backbone_embed works.
+ *
+ * Items are vocabulary indices; backbone_item() maps an item's hash to its index, or to the out-of-vocabulary token. */
+#ifndef MODEL_BACKBONE_H
+#define MODEL_BACKBONE_H
+
+#include "base/error.h"
+#include "base/hash.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BACKBONE_PAD = 0, BACKBONE_TCL = 1, BACKBONE_OOV = 2, BACKBONE_FIRST_ITEM = 3 };
+
+struct backbone;
+struct backbone_workspace;
+
+/* Reads and checks a safetensors file (contract, "Model files") and copies its weights into packed private memory.
+ * Errors, with the file and the tensor or metadata key named: STATUS_NO_INPUT, STATUS_IO, STATUS_DATA (missing or
+ * extra-shaped tensor, wrong type, non-finite value, receptive field above 65,536, vocabulary of the wrong size or
+ * with equal items), STATUS_MEMORY. */
+enum status backbone_load(const char *path, struct backbone **ret, struct error *err) MUST_CHECK;
+void backbone_free(struct backbone *b); /* NULL is fine; no thread may be using it */
+
+const char *backbone_hash(const struct backbone *b); /* SHA-256 of the file, 64 hex digits, until backbone_free */
+const char *backbone_arch(const struct backbone *b); /* "nextitnet" */
+uint32_t backbone_dim(const struct backbone *b);     /* d, floats of an embedding */
+uint32_t backbone_window(const struct backbone *b);  /* newest events an embedding reads: R - 1 (causal) or `window` */
+uint32_t backbone_items(const struct backbone *b);   /* V, special tokens included */
+bool backbone_causal(const struct backbone *b);
+
+/* Vocabulary index of the item with this hash_item(), BACKBONE_OOV where it has none. */
+uint32_t backbone_item(const struct backbone *b, uint64_t item_hash);
+
+size_t backbone_state_bytes(const struct backbone *b);
+void backbone_state_reset(const struct backbone *b, void *state); /* a user before any event */
+
+/* Scratch for one thread; its memory has a fixed ceiling whatever the batch (large batches are cut up inside).
+ * Errors: STATUS_MEMORY. */
+enum status backbone_workspace_new(const struct backbone *b, struct backbone_workspace **ret,
+				   struct error *err) MUST_CHECK;
+void backbone_workspace_free(struct backbone_workspace *ws);
+
+/* One event for each of n distinct users: advances states[u] by items[u]. Incremental architectures only. */
+void backbone_push(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+		   const uint32_t items[]);
+
+/* The user embeddings of n states, as if the task token came next; the states do not change. out: [n, d]. */
+void backbone_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
+		   float *out);
+
+/* The batched pass over whole windows: user u's events are items[offsets[u]] .. items[offsets[u + 1] - 1], oldest
+ * first; only the newest backbone_window() of them are read. offsets: [n + 1]. Where `out` is not NULL it receives the
+ * embeddings, [n, d]; where `states` is not NULL, states[u] becomes the state after the user's last event
+ * (incremental architectures only). Agrees with reset, push, ..., read to 1e-5. */
+void backbone_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+		    const uint32_t items[], void *const states[], float *out);
+
+#endif
