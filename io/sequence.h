@@ -26,9 +26,10 @@ struct event {
 };
 
 struct sequence {
-	struct event *events; /* oldest first */
+	struct event *events; /* [length], oldest first, contiguous; moves with every insertion */
 	uint32_t length;
-	uint32_t capacity;
+	uint32_t capacity; /* events allocated, the `start` before `events` included */
+	uint32_t start;    /* private: unused events before `events`, so that dropping the oldest moves nothing */
 };
 
 enum sequence_place {
