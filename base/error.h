@@ -29,7 +29,7 @@ struct error {
 };
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(format_, first) __attribute__((format(printf, format_, first)))
 
 /* Sets status and text; returns `status`, so that `return error_set(err, ...)` reads well. */
 enum status error_set(struct error *err, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
