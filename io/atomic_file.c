@@ -1,0 +1,84 @@
+#include "io/atomic_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool write_all(int fd, const struct atomic_file_part parts[], size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const char *at = parts[i].bytes;
+		for (size_t rest = parts[i].length; rest > 0;) {
+			ssize_t written = write(fd, at, rest);
+			if (written < 0 && errno == EINTR)
+				continue;
+			if (written < 0)
+				return false;
+			at += written;
+			rest -= (size_t)written;
+		}
+	}
+	return true;
+}
+
+static bool sync_directory(const char *path)
+{
+	char copy[PATH_MAX];
+	(void)snprintf(copy, sizeof copy, "%s", path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool done = fsync(fd) == 0;
+	(void)close(fd);
+	return done;
+}
+
+static enum status write_in_place(const char *path, const struct atomic_file_part parts[], size_t count,
+				  struct error *err)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return error_set_errno(err, "%s", path);
+	bool done = write_all(fd, parts, count);
+	enum status status = done ? STATUS_OK : error_set_errno(err, "%s", path);
+	if (close(fd) && !status)
+		status = error_set_errno(err, "%s", path);
+	return status;
+}
+
+enum status atomic_file_write(const char *path, const struct atomic_file_part parts[], size_t count, struct error *err)
+{
+	struct stat before;
+	if (stat(path, &before) == 0 && !S_ISREG(before.st_mode))
+		return write_in_place(path, parts, count, err);
+	char temporary[PATH_MAX];
+	if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
+		errno = ENAMETOOLONG;
+		return error_set_errno(err, "%s", path);
+	}
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return error_set_errno(err, "%s", path);
+	bool done = write_all(fd, parts, count) && fsync(fd) == 0;
+	int code = errno;
+	if (close(fd) && done) {
+		done = false;
+		code = errno;
+	}
+	if (done && (rename(temporary, path) || !sync_directory(path))) {
+		done = false;
+		code = errno;
+	}
+	if (done)
+		return STATUS_OK;
+	(void)unlink(temporary);
+	errno = code;
+	return error_set_errno(err, "%s", path);
+}

@@ -1,0 +1,20 @@
+/* Files that appear whole or not at all: written beside their place, synced, and renamed into it.
+ *
+ * What is no regular file (/dev/stdout, a pipe) is written as it is. One thread. */
+#ifndef IO_ATOMIC_FILE_H
+#define IO_ATOMIC_FILE_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+/* `parts` are written one after the other. Errors: STATUS_IO, STATUS_NO_INPUT (no such directory), STATUS_MEMORY, with the
+ * path; an older file of that name is as it was then. */
+struct atomic_file_part {
+	const void *bytes;
+	size_t length;
+};
+enum status atomic_file_write(const char *path, const struct atomic_file_part parts[], size_t count,
+			      struct error *err) MUST_CHECK;
+
+#endif

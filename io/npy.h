@@ -1,0 +1,13 @@
+/* NumPy's .npy, version 1.0: a float32 matrix in C order. */
+#ifndef IO_NPY_H
+#define IO_NPY_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+/* Writes values [rows, columns] to `path`, whole or not at all (io/atomic_file.h). Errors: STATUS_IO,
+ * STATUS_NO_INPUT (no such directory), STATUS_MEMORY. */
+enum status npy_write(const char *path, const float *values, size_t rows, size_t columns, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,221 @@
+#include "tools/ctl.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void print_help(const struct ctl_usage *usage)
+{
+	printf("Usage: peterctl %s%s%s%s\n\n%s", usage->name, usage->count ? " [OPTION]..." : "",
+	       *usage->operands ? " " : "", usage->operands, usage->description);
+	printf("\nOptions:\n");
+	for (size_t i = 0; i < usage->count; i++) {
+		const struct ctl_option *option = &usage->options[i];
+		char left[64];
+		(void)snprintf(left, sizeof left, "--%s%s%s", option->name, option->argument ? " " : "",
+			       option->argument ? option->argument : "");
+		printf("  %-24s %s%s\n", left, option->text, option->required ? " (required)" : "");
+	}
+	printf("  %-24s %s\n", "--help", "print this and exit");
+}
+
+static enum status take_whole(const struct ctl_option *option, const char *value, struct error *err)
+{
+	char *end;
+	errno = 0;
+	long long number = strtoll(value, &end, 10);
+	if (errno || end == value || *end || number < option->low || number > option->high)
+		return error_set(err, STATUS_USAGE, "--%s: %s is not a whole number from %lld to %lld", option->name,
+				 value, (long long)option->low, (long long)option->high);
+	*(int64_t *)option->target = number;
+	return STATUS_OK;
+}
+
+static enum status take_real(const struct ctl_option *option, const char *value, struct error *err)
+{
+	char *end;
+	double number = strtod(value, &end);
+	if (end == value || *end || !isfinite(number) || !(number > 0))
+		return error_set(err, STATUS_USAGE, "--%s: %s is not a number above 0", option->name, value);
+	*(double *)option->target = number;
+	return STATUS_OK;
+}
+
+static enum status take(const struct ctl_option *option, const char *value, struct error *err)
+{
+	struct ctl_texts *many;
+	switch (option->kind) {
+	case CTL_TEXT:
+		*(const char **)option->target = value;
+		return STATUS_OK;
+	case CTL_FLAG:
+		*(bool *)option->target = true;
+		return STATUS_OK;
+	case CTL_WHOLE:
+		return take_whole(option, value, err);
+	case CTL_REAL:
+		return take_real(option, value, err);
+	case CTL_MANY:
+		many = option->target;
+		if (many->count == CTL_COUNT(many->items))
+			return error_set(err, STATUS_USAGE, "--%s: given more than %zu times", option->name,
+					 many->count);
+		many->items[many->count++] = value;
+		return STATUS_OK;
+	}
+	return error_set(err, STATUS_BUG, "option table");
+}
+
+enum { OPTIONS_MAX = 30, OPTION_HELP = 1, OPTION_FIRST = 256 };
+
+static enum status bad_option(int code, char **argv, const struct ctl_option *options, struct error *err)
+{
+	if (code == ':' && optopt >= OPTION_FIRST)
+		return error_set(err, STATUS_USAGE, "--%s: a value is missing", options[optopt - OPTION_FIRST].name);
+	return error_set(err, STATUS_USAGE, "%s: unknown option or stray value; see --help", argv[optind - 1]);
+}
+
+enum status ctl_parse(int argc, char **argv, const struct ctl_usage *usage, int *ret_operands, bool *ret_help,
+		      struct error *err)
+{
+	struct option rows[OPTIONS_MAX + 2] = { { 0 } };
+	bool given[OPTIONS_MAX] = { false };
+	for (size_t i = 0; i < usage->count; i++)
+		rows[i] = (struct option){ usage->options[i].name,
+					   usage->options[i].kind == CTL_FLAG ? no_argument : required_argument, NULL,
+					   OPTION_FIRST + (int)i };
+	rows[usage->count] = (struct option){ "help", no_argument, NULL, OPTION_HELP };
+	*ret_help = false;
+	optind = 0;
+	opterr = 0;
+	for (int code; (code = getopt_long(argc, argv, ":", rows, NULL)) != -1;) {
+		if (code == OPTION_HELP) {
+			print_help(usage);
+			*ret_help = true;
+			return STATUS_OK;
+		}
+		if (code < OPTION_FIRST)
+			return bad_option(code, argv, usage->options, err);
+		const struct ctl_option *option = &usage->options[code - OPTION_FIRST];
+		given[code - OPTION_FIRST] = true;
+		enum status status = take(option, optarg, err);
+		if (status)
+			return status;
+	}
+	for (size_t i = 0; i < usage->count; i++)
+		if (usage->options[i].required && !given[i])
+			return error_set(err, STATUS_USAGE, "--%s is missing; see --help", usage->options[i].name);
+	if ((size_t)(argc - optind) > usage->operands_max)
+		return error_set(err, STATUS_USAGE, "%s: more operands than expected; see --help",
+				 argv[optind + (int)usage->operands_max]);
+	*ret_operands = optind;
+	return STATUS_OK;
+}
+
+/* Levenshtein distance of two short words. */
+static size_t edit_distance(const char *a, const char *b)
+{
+	enum { LONGEST = 32 };
+	size_t row[LONGEST + 1];
+	size_t columns = strlen(b);
+	if (columns > LONGEST)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= columns; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1]; i++) {
+		size_t diagonal = row[0];
+		row[0] = i;
+		for (size_t j = 1; j <= columns; j++) {
+			size_t best = diagonal + (a[i - 1] != b[j - 1]);
+			best = row[j] + 1 < best ? row[j] + 1 : best;
+			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+			diagonal = row[j];
+			row[j] = best;
+		}
+	}
+	return row[columns];
+}
+
+const char *ctl_nearest(const char *word, const char *const names[], size_t count)
+{
+	const char *nearest = NULL;
+	size_t least = strlen(word) / 2 + 2;
+	for (size_t i = 0; i < count; i++) {
+		size_t distance = edit_distance(word, names[i]);
+		if (distance < least) {
+			least = distance;
+			nearest = names[i];
+		}
+	}
+	return nearest;
+}
+
+void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total)
+{
+	*p = (struct ctl_progress){ .what = what, .total = total, .started_us = clock_monotonic_us() };
+	p->shown_us = p->started_us;
+	p->terminal = isatty(STDERR_FILENO);
+}
+
+static void draw(struct ctl_progress *p, int64_t done, double seconds)
+{
+	enum { BAR = 30 };
+	char bar[BAR + 1] = "";
+	double rate = seconds > 0 ? (double)done / seconds : 0;
+	if (p->total > 0) {
+		int64_t filled = done * BAR / p->total;
+		memset(bar, '.', BAR);
+		memset(bar, '#', (size_t)(filled > BAR ? BAR : filled));
+	}
+	(void)fprintf(stderr, "\r%s %s %lld (%.0f/s)\033[K", p->what, bar, (long long)done, rate);
+	p->drawn = true;
+}
+
+void ctl_progress_show(struct ctl_progress *p, int64_t done)
+{
+	int64_t now_us = clock_monotonic_us();
+	if (now_us - p->shown_us < (p->terminal ? 200000 : 5000000))
+		return;
+	double seconds = (double)(now_us - p->started_us) / 1e6;
+	p->shown_us = now_us;
+	if (p->terminal)
+		draw(p, done, seconds);
+	else
+		(void)fprintf(stderr, "%s: %lld (%.0f/s)\n", p->what, (long long)done, (double)done / seconds);
+}
+
+void ctl_progress_end(struct ctl_progress *p, int64_t done)
+{
+	(void)done;
+	if (p->drawn)
+		(void)fputs("\r\033[K", stderr);
+	p->drawn = false;
+}
+
+static volatile sig_atomic_t stopping;
+
+static void note_signal(int number)
+{
+	(void)number;
+	stopping = 1;
+}
+
+void ctl_stop_on_signals(void)
+{
+	struct sigaction action = { .sa_handler = note_signal };
+	(void)sigemptyset(&action.sa_mask);
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool ctl_stopping(void)
+{
+	return stopping != 0;
+}

@@ -1,0 +1,87 @@
+/* What the commands of peterctl share: option tables, the command table, progress for people.
+ *
+ * A command is one file, ctl_<name>.c, with one `enum status ctl_<name>(argc, argv, err)`; argv[0] is its own name. Its
+ * options are rows of a table, from which both the parser and --help are made. A command returns its error; main prints
+ * it as one line. Main thread. */
+#ifndef TOOLS_CTL_H
+#define TOOLS_CTL_H
+
+#include "base/error.h"
+#include "config/config.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum ctl_kind {
+	CTL_TEXT,  /* target: const char *, borrowed from argv */
+	CTL_FLAG,  /* target: bool */
+	CTL_WHOLE, /* target: int64_t, low..high */
+	CTL_REAL,  /* target: double, above 0 */
+	CTL_MANY,  /* target: struct ctl_texts; may be given again */
+};
+
+struct ctl_texts {
+	const char *items[64];
+	size_t count;
+};
+
+struct ctl_option {
+	const char *name; /* long, without the dashes */
+	enum ctl_kind kind;
+	bool required;
+	void *target;
+	const char *argument; /* what --help calls its value */
+	const char *text;
+	int64_t low;  /* CTL_WHOLE */
+	int64_t high; /* CTL_WHOLE */
+};
+
+struct ctl_usage {
+	const char *name;        /* "embed", "topics create" */
+	const char *operands;    /* "FILE", "" for none */
+	const char *description; /* what it does, lines of at most 100 columns, newline at the end */
+	const struct ctl_option *options;
+	size_t count;
+	size_t operands_max;
+};
+
+/* Parses argv after argv[0]. *ret_operands receives the index of the first operand (getopt order: operands may stand
+ * anywhere); *ret_help is true where --help was asked for and printed: the command is done. Errors: STATUS_USAGE. */
+enum status ctl_parse(int argc, char **argv, const struct ctl_usage *usage, int *ret_operands, bool *ret_help,
+		      struct error *err) MUST_CHECK;
+
+#define CTL_COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* The name of `names` nearest to `word` by edit distance, NULL where none is near. */
+const char *ctl_nearest(const char *word, const char *const names[], size_t count);
+
+/* A line of progress: redrawn in place on a terminal, a plain line every five seconds elsewhere. On stderr. */
+struct ctl_progress {
+	const char *what;
+	int64_t total; /* 0: unknown */
+	int64_t started_us;
+	int64_t shown_us;
+	bool terminal;
+	bool drawn;
+};
+void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total);
+void ctl_progress_show(struct ctl_progress *p, int64_t done); /* cheap: looks at the clock, prints now and then */
+void ctl_progress_end(struct ctl_progress *p, int64_t done);  /* clears the bar on a terminal */
+
+/* SIGINT and SIGTERM set a flag from now on, and interrupt blocking calls. */
+void ctl_stop_on_signals(void);
+bool ctl_stopping(void);
+
+enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_replay(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_watch(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_embed(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_inspect(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_schema(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_deadletter(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_demo(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_bench(int argc, char **argv, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,156 @@
+/* peterctl embed: a file of events to a matrix of user embeddings. */
+#include "tools/ctl.h"
+
+#include "base/buffer.h"
+#include "io/atomic_file.h"
+#include "io/audience.h"
+#include "io/npy.h"
+#include "model/backbone.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { USERS_AT_A_TIME = 512 };
+
+/* Vocabulary indices of the user's newest `most` events, appended to `items`; returns how many. */
+static size_t append_items(const struct backbone *b, const struct audience *a, size_t user, size_t most,
+			   uint32_t *items)
+{
+	size_t length;
+	const struct event *events = audience_sequence(a, user, &length);
+	size_t skip = length > most ? length - most : 0;
+	for (size_t i = skip; i < length; i++)
+		items[i - skip] = backbone_item(b, events[i].item);
+	return length - skip;
+}
+
+/* Whole windows, many users at a time. out: [users, d]. */
+static enum status embed_batch(const struct backbone *b, struct backbone_workspace *ws, const struct audience *a,
+			       float *out, struct error *err)
+{
+	size_t window = backbone_window(b);
+	size_t users = audience_users(a);
+	size_t *offsets = calloc(USERS_AT_A_TIME + 1, sizeof *offsets);
+	uint32_t *items = calloc(USERS_AT_A_TIME * window + 1, sizeof *items);
+	enum status status = offsets && items ? STATUS_OK : error_set_memory(err);
+	struct ctl_progress progress;
+	ctl_progress_start(&progress, "users", (int64_t)users);
+	for (size_t first = 0; first < users && !status; first += USERS_AT_A_TIME) {
+		size_t n = users - first < USERS_AT_A_TIME ? users - first : USERS_AT_A_TIME;
+		for (size_t u = 0; u < n; u++)
+			offsets[u + 1] = offsets[u] + append_items(b, a, first + u, window, items + offsets[u]);
+		backbone_embed(b, ws, n, offsets, items, NULL, out + first * backbone_dim(b));
+		ctl_progress_show(&progress, (int64_t)first);
+	}
+	ctl_progress_end(&progress, (int64_t)users);
+	free(offsets);
+	free(items);
+	return status;
+}
+
+/* One event at a time, as the daemon meets them. out: [users, d]. */
+static enum status embed_incremental(const struct backbone *b, struct backbone_workspace *ws, const struct audience *a,
+				     float *out, struct error *err)
+{
+	size_t users = audience_users(a);
+	size_t bytes = (backbone_state_bytes(b) + 63) / 64 * 64;
+	void *state = aligned_alloc(64, bytes ? bytes : 64);
+	if (!state)
+		return error_set_memory(err);
+	struct ctl_progress progress;
+	ctl_progress_start(&progress, "events", (int64_t)audience_events(a));
+	int64_t done = 0;
+	for (size_t user = 0; user < users; user++) {
+		size_t length;
+		const struct event *events = audience_sequence(a, user, &length);
+		backbone_state_reset(b, state);
+		for (size_t i = 0; i < length; i++) {
+			uint32_t item = backbone_item(b, events[i].item);
+			backbone_push(b, ws, 1, &state, &item);
+		}
+		const void *read = state;
+		backbone_read(b, ws, 1, &read, out + user * backbone_dim(b));
+		done += (int64_t)length;
+		ctl_progress_show(&progress, done);
+	}
+	ctl_progress_end(&progress, done);
+	free(state);
+	return STATUS_OK;
+}
+
+static enum status write_users(const char *path, const struct audience *a, struct error *err)
+{
+	struct buffer text = { 0 };
+	for (size_t user = 0; user < audience_users(a); user++) {
+		struct slice id = audience_user(a, user);
+		buffer_append(&text, id.data, id.length);
+		buffer_append_byte(&text, '\n');
+	}
+	const struct atomic_file_part part = { text.data, text.length };
+	enum status status = text.failed ? error_set_memory(err) : atomic_file_write(path, &part, 1, err);
+	buffer_free(&text);
+	return status;
+}
+
+static enum status embed(const struct backbone *b, const struct audience *a, bool incremental, const char *out,
+			 const char *users_out, struct error *err)
+{
+	struct backbone_workspace *ws = NULL;
+	size_t users = audience_users(a);
+	float *rows = calloc(users ? users : 1, backbone_dim(b) * sizeof *rows);
+	enum status status = rows ? backbone_workspace_new(b, &ws, err) : error_set_memory(err);
+	if (!status)
+		status = incremental ? embed_incremental(b, ws, a, rows, err) : embed_batch(b, ws, a, rows, err);
+	if (!status)
+		status = npy_write(out, rows, users, backbone_dim(b), err);
+	if (!status && users_out)
+		status = write_users(users_out, a, err);
+	backbone_workspace_free(ws);
+	free(rows);
+	return status;
+}
+
+enum status ctl_embed(int argc, char **argv, struct error *err)
+{
+	const char *backbone_path = NULL;
+	const char *events = NULL;
+	const char *out = NULL;
+	const char *users_out = NULL;
+	bool incremental = false;
+	const struct ctl_option options[] = {
+		{ "backbone", CTL_TEXT, true, &backbone_path, "FILE", "the backbone, a safetensors file", 0, 0 },
+		{ "events", CTL_TEXT, true, &events, "FILE", "CSV or TSV with user_id, item_id, timestamp; -: stdin", 0,
+		  0 },
+		{ "out", CTL_TEXT, true, &out, "FILE", "the .npy to write, float32 [users, d]", 0, 0 },
+		{ "users-out", CTL_TEXT, false, &users_out, "FILE", "write the user ids too, a line a row", 0, 0 },
+		{ "incremental", CTL_FLAG, false, &incremental, NULL, "take the streaming path, one event at a time", 0,
+		  0 },
+	};
+	const struct ctl_usage usage = {
+		"embed",
+		"",
+		"User embeddings of a file of events, one row a user, in order of first appearance.\n",
+		options,
+		CTL_COUNT(options),
+		0
+	};
+	int operands;
+	bool help;
+	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
+	if (status || help)
+		return status;
+	struct backbone *backbone = NULL;
+	struct audience *audience = NULL;
+	status = backbone_load(backbone_path, &backbone, err);
+	if (!status && incremental && backbone_state_bytes(backbone) == 0)
+		status = error_set(err, STATUS_USAGE, "--incremental: %s is not causal and has no streaming path",
+				   backbone_path);
+	if (!status)
+		status = audience_load(events, &audience, err);
+	if (!status)
+		status = embed(backbone, audience, incremental, out, users_out, err);
+	audience_free(audience);
+	backbone_free(backbone);
+	return status;
+}
