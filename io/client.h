@@ -1,8 +1,14 @@
 /* librdkafka handles as peterd wants them: the user's `kafka:` properties over our defaults, with what correctness
- * rests on fixed (isolation level, transactional id, offset commits, partitioner).
+ * rests on fixed (isolation level, group and transactional ids, offset commits, partitioner: a property that sets one of
+ * those to something else is refused).
  *
  * Handles are the caller's, closed with rd_kafka_destroy (which may block: never on a loop). librdkafka's log lines go
- * to base/log. Errors: STATUS_CONFIG for a property that librdkafka refuses, with its name; STATUS_MEMORY. */
+ * to base/log, repeated ones thinned. Errors: STATUS_CONFIG for a property that librdkafka refuses, with file, line and
+ * name; STATUS_MEMORY.
+ *
+ * Memory: a consumer queues at most about queued.max.messages.kbytes (32 MiB) and one fetch, a producer
+ * queue.buffering.max.kbytes (64 MiB) or queue.buffering.max.messages (200,000): beyond, rd_kafka_produce says
+ * _QUEUE_FULL and the caller waits for delivery reports. */
 #ifndef IO_CLIENT_H
 #define IO_CLIENT_H
 
@@ -12,24 +18,33 @@
 #include <librdkafka/rdkafka.h>
 
 /* One lane's consumer: group, static member "<instance>-<lane>", cooperative-sticky, read_committed, no auto commit,
- * rebalance, EOF and errors as events. */
+ * auto.offset.reset error; rebalance, EOF and errors as events of the consumer queue (rd_kafka_queue_get_consumer), to
+ * which the main queue is forwarded. */
 enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* One lane's transactional producer, id "<group>-<instance>-<lane>"; delivery reports as events. */
+/* One lane's transactional producer, id "<group>-<instance>-<lane>"; every delivery report and errors as events of the
+ * main queue (rd_kafka_queue_get_main): undrained, a commit times out. */
 enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* A reader of named partitions without a group: read_committed, EOF events, auto.offset.reset error. */
+/* A reader of partitions by rd_kafka_assign, outside any group's membership: read_committed, EOF as an error message,
+ * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. */
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* An idempotent producer (replay), or a transactional one where `transactional_id` is not NULL (requeue). */
+/* An idempotent producer (replay), or a transactional one where `transactional_id` is not NULL (requeue). Delivery
+ * reports of failures only, as events of the main queue. */
 enum status client_producer(const struct config *config, const char *transactional_id, rd_kafka_t **ret,
 			    struct error *err) MUST_CHECK;
 
-/* The last broker-level error that librdkafka's error callback saw (all brokers down, authentication), "" for none;
- * cleared by the next success. For readiness. Any thread; copies at most n bytes. */
+/* The last broker-level error of any handle (all brokers down, authentication), "" for none since the last success.
+ * For readiness. Any thread; copies at most n bytes with the NUL. */
 void client_last_error(char *ret, size_t n);
 
-/* The same properties with librdkafka, checked without a socket (--check). */
+/* Whoever polls events passes an RD_KAFKA_EVENT_ERROR on (librdkafka gives an error either to the event queue or to its
+ * callback, never to both), and says so when brokers have answered: a fetched record, a commit. Any thread; cheap. */
+void client_note_error(rd_kafka_resp_err_t code, const char *text);
+void client_note_success(void);
+
+/* The same properties, alone and together, checked by librdkafka without a socket (--check). */
 enum status client_check(const struct config *config, struct error *err) MUST_CHECK;
 
 #endif

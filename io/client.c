@@ -1,0 +1,367 @@
+#include "io/client.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	LANE_CONSUMER = 1,
+	LANE_PRODUCER = 2,
+	READER = 4,
+	PRODUCER = 8,
+	CONSUMERS = LANE_CONSUMER | READER,
+	PRODUCERS = LANE_PRODUCER | PRODUCER,
+	ALL = CONSUMERS | PRODUCERS,
+};
+
+struct setting {
+	const char *name;
+	const char *value;
+	int kinds;
+};
+
+/* What a user may override. */
+static const struct setting defaults[] = {
+	{ "client.id", "peterd", ALL },
+	{ "reconnect.backoff.max.ms", "1000", ALL },
+	{ "socket.nagle.disable", "true", ALL },
+	{ "socket.keepalive.enable", "true", ALL },
+	/* a process that died holds its partitions this long, and its open transaction holds every reader */
+	{ "session.timeout.ms", "10000", LANE_CONSUMER },
+	{ "transaction.timeout.ms", "10000", LANE_PRODUCER },
+	/* above these a fetcher sleeps up to a second: more than a lane works off in that time */
+	{ "queued.min.messages", "200000", CONSUMERS },
+	{ "queued.max.messages.kbytes", "32768", CONSUMERS },
+	{ "fetch.max.bytes", "16777216", CONSUMERS },
+	/* a broker answers at once where it has data; this bounds how long a new partition waits for its first fetch */
+	{ "fetch.wait.max.ms", "50", CONSUMERS },
+	{ "fetch.error.backoff.ms", "100", CONSUMERS },
+	{ "check.crcs", "true", CONSUMERS },
+	/* the wait before CONCURRENT_TRANSACTIONS is asked again: part of every commit under load */
+	{ "retry.backoff.ms", "5", PRODUCERS },
+	{ "linger.ms", "5", PRODUCERS },
+	{ "queue.buffering.max.messages", "200000", PRODUCERS },
+	{ "queue.buffering.max.kbytes", "65536", PRODUCERS },
+};
+
+/* What correctness rests on. */
+static const struct setting fixed[] = {
+	{ "isolation.level", "read_committed", CONSUMERS },
+	{ "enable.auto.commit", "false", CONSUMERS },
+	{ "enable.auto.offset.store", "false", CONSUMERS },
+	{ "auto.offset.reset", "error", CONSUMERS },
+	{ "enable.partition.eof", "true", CONSUMERS },
+	{ "allow.auto.create.topics", "false", CONSUMERS },
+	{ "partition.assignment.strategy", "cooperative-sticky", LANE_CONSUMER },
+	{ "enable.idempotence", "true", PRODUCERS },
+	{ "partitioner", "murmur2_random", PRODUCERS },
+	{ "delivery.report.only.error", "false", LANE_PRODUCER },
+	{ "delivery.report.only.error", "true", PRODUCER },
+};
+
+/* What comes from other keys of the configuration. */
+static const char *const identities[][2] = {
+	{ "group.id", "group" },
+	{ "group.instance.id", "instance" },
+	{ "transactional.id", "group and instance" },
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static struct {
+	pthread_mutex_t lock;
+	char text[256]; /* under lock */
+	_Atomic bool set;
+} last = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void client_note_error(rd_kafka_resp_err_t code, const char *text)
+{
+	(void)pthread_mutex_lock(&last.lock);
+	(void)snprintf(last.text, sizeof last.text, "%s%s%s", rd_kafka_err2str(code), text ? ": " : "",
+		       text ? text : "");
+	atomic_store(&last.set, true);
+	(void)pthread_mutex_unlock(&last.lock);
+}
+
+void client_note_success(void)
+{
+	if (!atomic_load_explicit(&last.set, memory_order_relaxed))
+		return;
+	(void)pthread_mutex_lock(&last.lock);
+	last.text[0] = '\0';
+	atomic_store(&last.set, false);
+	(void)pthread_mutex_unlock(&last.lock);
+}
+
+void client_last_error(char *ret, size_t n)
+{
+	(void)pthread_mutex_lock(&last.lock);
+	(void)snprintf(ret, n, "%s", last.text);
+	(void)pthread_mutex_unlock(&last.lock);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+	client_note_error((rd_kafka_resp_err_t)code, reason);
+}
+
+/* At most BURST lines of one facility (librdkafka's word for the kind of a line) in a PERIOD. */
+enum { FACILITIES = 32, BURST = 5 };
+#define PERIOD_US 10000000
+
+static struct facility {
+	char name[16];
+	int64_t since_us;
+	unsigned lines;
+	unsigned dropped;
+} facilities[FACILITIES];
+static pthread_mutex_t facilities_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Whether a line of this facility may pass; *ret_dropped: how many did not before it. */
+static bool pass(const char *name, unsigned *ret_dropped)
+{
+	int64_t now_us = clock_monotonic_us();
+	bool passes = true;
+	*ret_dropped = 0;
+	(void)pthread_mutex_lock(&facilities_lock);
+	for (size_t i = 0; i < FACILITIES; i++) {
+		struct facility *f = &facilities[i];
+		if (!f->name[0])
+			(void)snprintf(f->name, sizeof f->name, "%s", name);
+		if (strncmp(f->name, name, sizeof f->name - 1) != 0)
+			continue;
+		if (f->lines == 0 || now_us - f->since_us > PERIOD_US) {
+			*ret_dropped = f->dropped;
+			f->since_us = now_us;
+			f->lines = 0;
+			f->dropped = 0;
+		}
+		passes = f->lines++ < BURST;
+		f->dropped += passes ? 0 : 1;
+		break;
+	}
+	(void)pthread_mutex_unlock(&facilities_lock);
+	return passes;
+}
+
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+	unsigned dropped = 0;
+	/* `kafka:` is one list for consumers and producers: each handle would warn about the other's properties */
+	if (strcmp(facility, "CONFWARN") == 0 && strstr(text, "property and will be ignored by"))
+		return;
+	if (level > 6 || pass(facility, &dropped)) {
+		char more[48] = "";
+		if (dropped)
+			(void)snprintf(more, sizeof more, " (%u lines like this one left out)", dropped);
+		const char *name = rk ? rd_kafka_name(rk) : "";
+		/* a broker that is away is a warning: the daemon waits for it */
+		if (level <= 2)
+			log_error("kafka %s: %s: %s%s", name, facility, text, more);
+		else if (level <= 4)
+			log_warning("kafka %s: %s: %s%s", name, facility, text, more);
+		else if (level <= 6)
+			log_info("kafka %s: %s: %s%s", name, facility, text, more);
+		else
+			log_debug("kafka %s: %s: %s%s", name, facility, text, more);
+	}
+}
+
+static enum status set(rd_kafka_conf_t *conf, const char *name, const char *value, struct error *err)
+{
+	char why[384];
+	if (rd_kafka_conf_set(conf, name, value, why, sizeof why) != RD_KAFKA_CONF_OK)
+		return error_set(err, STATUS_CONFIG, "kafka.%s: %s", name, why);
+	return STATUS_OK;
+}
+
+static enum status apply(rd_kafka_conf_t *conf, const struct setting *settings, size_t count, int kind,
+			 struct error *err)
+{
+	enum status status = STATUS_OK;
+	for (size_t i = 0; status == STATUS_OK && i < count; i++)
+		if (settings[i].kinds & kind)
+			status = set(conf, settings[i].name, settings[i].value, err);
+	return status;
+}
+
+static enum status refuse(const struct config *config, const struct config_property *p, const char *why,
+			  const char *what, struct error *err)
+{
+	return error_set(err, STATUS_CONFIG, "%s:%d: kafka.%s: %s%s", config->path ? config->path : "configuration",
+			 p->line, p->name, why, what);
+}
+
+static enum status check_not_ours(const struct config *config, const struct config_property *p, struct error *err)
+{
+	for (size_t i = 0; i < COUNT(identities); i++)
+		if (strcmp(p->name, identities[i][0]) == 0)
+			return refuse(config, p, "follows from the key ", identities[i][1], err);
+	for (size_t i = 0; i < COUNT(fixed); i++)
+		if (strcmp(p->name, fixed[i].name) == 0 && strcmp(p->value, fixed[i].value) != 0)
+			return refuse(config, p, "exactly once needs ", fixed[i].value, err);
+	return STATUS_OK;
+}
+
+/* The user's properties; `offline` leaves out what would make a handle use the network or ask for credentials. */
+static enum status apply_users(rd_kafka_conf_t *conf, const struct config *config, bool offline, struct error *err)
+{
+	for (size_t i = 0; i < config->kafka_count; i++) {
+		const struct config_property *p = &config->kafka[i];
+		const char *value = p->value;
+		enum status status = check_not_ours(config, p, err);
+		if (status != STATUS_OK)
+			return status;
+		if (offline &&
+		    (strcmp(p->name, "bootstrap.servers") == 0 || strcmp(p->name, "metadata.broker.list") == 0 ||
+		     strcmp(p->name, "test.mock.num.brokers") == 0 || strncmp(p->name, "sasl.", 5) == 0))
+			continue;
+		if (offline && strcmp(p->name, "security.protocol") == 0)
+			value = strcasecmp(value, "ssl") == 0 || strcasecmp(value, "sasl_ssl") == 0 ? "ssl"
+												    : "plaintext";
+		char why[384];
+		if (rd_kafka_conf_set(conf, p->name, value, why, sizeof why) != RD_KAFKA_CONF_OK)
+			return refuse(config, p, why, "", err);
+	}
+	return STATUS_OK;
+}
+
+/* The properties of one kind of handle. */
+static enum status build(const struct config *config, int kind, bool offline, rd_kafka_conf_t **ret, struct error *err)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	if (!conf)
+		return error_set_memory(err);
+	enum status status = apply(conf, defaults, COUNT(defaults), kind, err);
+	if (status == STATUS_OK)
+		status = apply_users(conf, config, offline, err);
+	if (status == STATUS_OK)
+		status = apply(conf, fixed, COUNT(fixed), kind, err);
+	if (status == STATUS_OK && (kind & CONSUMERS))
+		status = set(conf, "group.id", config->group, err);
+	if (status != STATUS_OK) {
+		rd_kafka_conf_destroy(conf);
+		return status;
+	}
+	rd_kafka_conf_set_log_cb(conf, on_log);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	if (kind & LANE_CONSUMER)
+		rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR |
+						       RD_KAFKA_EVENT_OFFSET_COMMIT);
+	if (kind & PRODUCERS)
+		rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+	*ret = conf;
+	return STATUS_OK;
+}
+
+/* A handle of the properties, which it takes. */
+static enum status open(const struct config *config, rd_kafka_conf_t *conf, int kind, rd_kafka_t **ret,
+			struct error *err)
+{
+	char why[384];
+	rd_kafka_t *rk = rd_kafka_new(kind & CONSUMERS ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, conf, why, sizeof why);
+	if (!rk) {
+		enum status status =
+			rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE ? STATUS_MEMORY : STATUS_CONFIG;
+		rd_kafka_conf_destroy(conf);
+		return error_set(err, status, "%s: kafka: %s", config->path ? config->path : "configuration", why);
+	}
+	if (kind & CONSUMERS)
+		(void)rd_kafka_poll_set_consumer(rk);
+	*ret = rk;
+	return STATUS_OK;
+}
+
+static enum status open_lane(const struct config *config, int lane, int kind, rd_kafka_t **ret, struct error *err)
+{
+	char id[512];
+	rd_kafka_conf_t *conf;
+	enum status status = build(config, kind, false, &conf, err);
+	if (status != STATUS_OK)
+		return status;
+	int length = kind == LANE_CONSUMER ? snprintf(id, sizeof id, "%s-%d", config->instance, lane)
+					   : snprintf(id, sizeof id, "%s-%s-%d", config->group, config->instance, lane);
+	if (length < 0 || (size_t)length >= sizeof id) { /* cut, two lanes would have one identity */
+		rd_kafka_conf_destroy(conf);
+		return error_set(err, STATUS_CONFIG, "group and instance are longer than %zu bytes", sizeof id);
+	}
+	status = set(conf, kind == LANE_CONSUMER ? "group.instance.id" : "transactional.id", id, err);
+	if (status != STATUS_OK) {
+		rd_kafka_conf_destroy(conf);
+		return status;
+	}
+	return open(config, conf, kind, ret, err);
+}
+
+enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err)
+{
+	return open_lane(config, lane, LANE_CONSUMER, ret, err);
+}
+
+enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err)
+{
+	return open_lane(config, lane, LANE_PRODUCER, ret, err);
+}
+
+enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)
+{
+	rd_kafka_conf_t *conf;
+	enum status status = build(config, READER, false, &conf, err);
+	return status == STATUS_OK ? open(config, conf, READER, ret, err) : status;
+}
+
+enum status client_producer(const struct config *config, const char *transactional_id, rd_kafka_t **ret,
+			    struct error *err)
+{
+	rd_kafka_conf_t *conf;
+	enum status status = build(config, PRODUCER, false, &conf, err);
+	if (status != STATUS_OK)
+		return status;
+	if (transactional_id)
+		status = set(conf, "transactional.id", transactional_id, err);
+	if (status != STATUS_OK) {
+		rd_kafka_conf_destroy(conf);
+		return status;
+	}
+	return open(config, conf, PRODUCER, ret, err);
+}
+
+/* One kind's properties: each alone, then all together in a handle that knows no broker. */
+static enum status check_kind(const struct config *config, int kind, struct error *err)
+{
+	rd_kafka_conf_t *conf;
+	rd_kafka_t *rk;
+	enum status status = build(config, kind, false, &conf, err);
+	if (status != STATUS_OK)
+		return status;
+	rd_kafka_conf_destroy(conf);
+	status = build(config, kind, true, &conf, err);
+	if (status != STATUS_OK)
+		return status;
+	status = set(conf, "log_level", "4", err); /* not its notice that there is no broker */
+	if (status == STATUS_OK && kind == LANE_PRODUCER)
+		status = set(conf, "transactional.id", "check", err);
+	if (status != STATUS_OK) {
+		rd_kafka_conf_destroy(conf);
+		return status;
+	}
+	status = open(config, conf, kind, &rk, err);
+	if (status == STATUS_OK)
+		rd_kafka_destroy(rk);
+	return status;
+}
+
+enum status client_check(const struct config *config, struct error *err)
+{
+	static const int kinds[] = { LANE_CONSUMER, LANE_PRODUCER, READER, PRODUCER };
+	enum status status = STATUS_OK;
+	for (size_t i = 0; status == STATUS_OK && i < COUNT(kinds); i++)
+		status = check_kind(config, kinds[i], err);
+	return status;
+}
