@@ -22,6 +22,11 @@ struct config_property { /* one line under `kafka:`, passed to librdkafka as it 
 	int line; /* in the file */
 };
 
+struct config_key { /* where a key stands in the file */
+	char *key;
+	int line;
+};
+
 struct config_task { /* one entry of `tasks:`; the same keys as a task definition file */
 	char *name;
 	char *type; /* classification | ranking | regression */
@@ -33,12 +38,14 @@ struct config_task { /* one entry of `tasks:`; the same keys as a task definitio
 
 struct config {
 #define TEXT(field, ...) char *field;
+#define REQUIRED(field, ...) char *field;
 #define WHOLE(field, ...) int64_t field;
 #define FLAG(field, ...) bool field;
 #define LIST(field, ...) struct config_list field;
 #define SECTION(...)
 #include "config/options.def"
 #undef TEXT
+#undef REQUIRED
 #undef WHOLE
 #undef FLAG
 #undef LIST
@@ -47,6 +54,8 @@ struct config {
 	size_t kafka_count;
 	struct config_task *tasks;
 	size_t tasks_count;
+	struct config_key *keys; /* every key of the file, sorted: config_line */
+	size_t keys_count;
 	char *path; /* the file that it came from, for messages */
 };
 
@@ -65,5 +74,13 @@ void config_print_sample(FILE *out);
 
 /* The line of the file where a key stands ("kafka.security.protocol"), 0 where it does not. */
 int config_line(const struct config *config, const char *key);
+
+/* The value of a property under `kafka:`, NULL where the file has none. The config's memory. */
+const char *config_kafka(const struct config *config, const char *name);
+
+/* Sets "FILE:LINE: key: what" with STATUS_CONFIG, for checks that find a value of the file at fault later (a topic that
+ * does not exist, a schema file that is damaged); LINE is 1 where the key does not stand in the file. */
+enum status config_fault(const struct config *config, const char *key, struct error *err, const char *format, ...)
+	PRINTF_LIKE(4, 5);
 
 #endif
