@@ -14,16 +14,13 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{ "demo", ctl_demo, "everything on this machine: broker, simulated audience, daemon, live view" },
 	{ "broker", ctl_broker, "a development broker in the foreground" },
 	{ "topics", ctl_topics, "create: the topics of a configuration, where missing" },
 	{ "replay", ctl_replay, "produce the rows of a file to the configured topics" },
 	{ "watch", ctl_watch, "follow the updates topic, readable" },
 	{ "embed", ctl_embed, "user embeddings of a file of events, as .npy" },
 	{ "inspect", ctl_inspect, "what is in a backbone, patch or state directory" },
-	{ "deadletter", ctl_deadletter, "list | requeue: look at and re-submit rejected records" },
 	{ "schema", ctl_schema, "the shipped Avro schemas" },
-	{ "bench", ctl_bench, "the benchmarks of the README" },
 };
 
 static void print_help(void)

@@ -1,0 +1,222 @@
+/* peterctl replay: files of interactions and labels to the configured topics. */
+#include "tools/ctl.h"
+
+#include "base/clock.h"
+#include "io/events_file.h"
+#include "io/interaction.h"
+#include "io/label.h"
+#include "io/topics.h"
+#include "tools/feed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct replay {
+	const struct config *config;
+	struct feed *feed;
+	struct events_file *events;
+	struct labels_file *labels; /* NULL: none */
+	struct events_row event;
+	struct labels_row label;
+	bool more_events; /* `event` holds the next row */
+	bool more_labels;
+	bool numeric; /* labels are numbers whatever the configuration says of their task */
+	int64_t newest_ms;
+	int64_t sent_events;
+	int64_t sent_labels;
+	double rate; /* records a second, 0: as fast as it goes */
+	int64_t started_us;
+	struct buffer value;
+	struct ctl_progress progress;
+};
+
+static enum status next_event(struct replay *r, struct error *err)
+{
+	return events_file_next(r->events, &r->event, &r->more_events, err);
+}
+
+static enum status next_label(struct replay *r, struct error *err)
+{
+	return r->labels ? labels_file_next(r->labels, &r->label, &r->more_labels, err) : STATUS_OK;
+}
+
+/* Waits until the next record is due. */
+static enum status pace(struct replay *r, struct error *err)
+{
+	if (r->rate <= 0)
+		return STATUS_OK;
+	int64_t due_us = r->started_us + (int64_t)((double)(r->sent_events + r->sent_labels) / r->rate * 1e6);
+	for (;;) {
+		int64_t early_us = due_us - clock_monotonic_us();
+		if (early_us <= 0 || ctl_stopping())
+			return STATUS_OK;
+		enum status status = feed_poll(r->feed, err);
+		if (status)
+			return status;
+		(void)usleep((useconds_t)(early_us > 50000 ? 50000 : early_us));
+	}
+}
+
+static enum status send_event(struct replay *r, struct error *err)
+{
+	struct interaction interaction = { .user_id = r->event.user_id,
+					   .item_id = r->event.item_id,
+					   .event_type = r->event.event_type,
+					   .timestamp_ms = r->event.timestamp_ms };
+	buffer_clear(&r->value);
+	interaction_encode(&interaction, &r->value);
+	if (r->value.failed)
+		return error_set_memory(err);
+	struct slice value = { r->value.data, r->value.length };
+	enum status status = feed_put(r->feed, false, r->event.user_id, value, err);
+	if (status)
+		return status;
+	if (r->event.timestamp_ms > r->newest_ms)
+		r->newest_ms = r->event.timestamp_ms;
+	r->sent_events++;
+	return next_event(r, err);
+}
+
+/* Regression targets are numbers, everything else is text. */
+static bool is_number(const struct replay *r)
+{
+	if (r->numeric)
+		return true;
+	for (size_t i = 0; i < r->config->tasks_count; i++) {
+		const struct config_task *task = &r->config->tasks[i];
+		if (strlen(task->name) == r->label.task.length &&
+		    !memcmp(task->name, r->label.task.data, r->label.task.length))
+			return task->type && !strcmp(task->type, "regression");
+	}
+	return false;
+}
+
+static enum status send_label(struct replay *r, struct error *err)
+{
+	struct label label = { .task = r->label.task,
+			       .user_id = r->label.user_id,
+			       .timestamp_ms = r->label.timestamp_ms < 0 ? r->newest_ms + 1 : r->label.timestamp_ms,
+			       .text = r->label.label,
+			       .weight = r->label.weight };
+	if (is_number(r)) {
+		enum status status = labels_file_number(r->labels, &r->label, &label.number, err);
+		if (status)
+			return status;
+		label.text = (struct slice){ NULL, 0 };
+	}
+	buffer_clear(&r->value);
+	label_encode(&label, &r->value);
+	if (r->value.failed)
+		return error_set_memory(err);
+	struct slice value = { r->value.data, r->value.length };
+	enum status status = feed_put(r->feed, true, r->label.user_id, value, err);
+	if (status)
+		return status;
+	r->sent_labels++;
+	return next_label(r, err);
+}
+
+/* Both files in the order of their timestamps, each in its own order of lines; a label without one comes last. */
+static enum status send_all(struct replay *r, struct error *err)
+{
+	enum status status = next_event(r, err);
+	if (!status)
+		status = next_label(r, err);
+	while (!status && (r->more_events || r->more_labels)) {
+		if (ctl_stopping())
+			return error_set(err, STATUS_UNAVAILABLE, "stopped by a signal");
+		status = pace(r, err);
+		if (status)
+			return status;
+		bool event = r->more_events && (!r->more_labels || r->label.timestamp_ms < 0 ||
+						r->event.timestamp_ms <= r->label.timestamp_ms);
+		status = event ? send_event(r, err) : send_label(r, err);
+		if (((r->sent_events + r->sent_labels) & 255) == 0 || r->rate > 0)
+			ctl_progress_show(&r->progress, feed_delivered(r->feed));
+	}
+	return status;
+}
+
+static enum status check_topics(const struct replay *r, struct error *err)
+{
+	struct topics topics;
+	enum status status = topics_read(r->config, 10000, &topics, err);
+	for (enum topic topic = TOPIC_INTERACTIONS; topic <= TOPIC_LABELS && !status; topic++)
+		if (topics.partitions[topic] == 0 && (topic == TOPIC_INTERACTIONS || r->labels))
+			status = error_set(err, STATUS_CONFIG, "topic %s is missing", topic_name(r->config, topic));
+	return status;
+}
+
+static enum status replay(struct replay *r, struct error *err)
+{
+	enum status status = check_topics(r, err);
+	if (!status)
+		status = feed_open(r->config, &r->feed, err);
+	if (status)
+		return status;
+	ctl_stop_on_signals();
+	ctl_progress_start(&r->progress, "records", 0);
+	r->started_us = clock_monotonic_us();
+	status = send_all(r, err);
+	if (!status)
+		status = feed_finish(r->feed, err);
+	ctl_progress_end(&r->progress, feed_delivered(r->feed));
+	if (status)
+		return error_prefix(err, "%lld interactions and %lld labels taken from the files",
+				    (long long)r->sent_events, (long long)r->sent_labels);
+	double seconds = (double)(clock_monotonic_us() - r->started_us) / 1e6;
+	printf("%lld interactions and %lld labels delivered in %.1f s (%.0f/s)\n", (long long)r->sent_events,
+	       (long long)r->sent_labels, seconds, (double)(r->sent_events + r->sent_labels) / seconds);
+	return STATUS_OK;
+}
+
+enum status ctl_replay(int argc, char **argv, struct error *err)
+{
+	const char *events = NULL;
+	const char *labels = NULL;
+	const char *task = NULL;
+	const char *config_path = NULL;
+	struct replay r = { .more_events = false };
+	const struct ctl_option options[] = {
+		{ "events", CTL_TEXT, true, &events, "FILE",
+		  "CSV or TSV with user_id, item_id, timestamp, event_type; -: stdin", 0, 0 },
+		{ "labels", CTL_TEXT, false, &labels, "FILE", "CSV or TSV with task, user_id, label, timestamp, weight",
+		  0, 0 },
+		{ "task", CTL_TEXT, false, &task, "NAME", "the labels' task, in place of a column", 0, 0 },
+		{ "numeric-labels", CTL_FLAG, false, &r.numeric, NULL,
+		  "labels are numbers; default: those of the configuration's regression tasks", 0, 0 },
+		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
+		{ "rate", CTL_REAL, false, &r.rate, "R", "records a second; default: as fast as it goes", 0, 0 },
+	};
+	const struct ctl_usage usage = {
+		"replay",
+		"",
+		"Produces the rows to the configured topics as Avro, keyed by user_id (murmur2), both files merged by\n"
+		"timestamp. Exits 0 only when every record is delivered.\n",
+		options,
+		CTL_COUNT(options),
+		0
+	};
+	int operands;
+	bool help;
+	struct config *config = NULL;
+	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
+	if (status || help)
+		return status;
+	status = config_load(config_path, &config, err);
+	r.config = config;
+	if (!status)
+		status = events_file_open(events, &r.events, err);
+	if (!status && labels)
+		status = labels_file_open(labels, task, &r.labels, err);
+	if (!status)
+		status = replay(&r, err);
+	feed_close(r.feed);
+	labels_file_close(r.labels);
+	events_file_close(r.events);
+	config_free(config);
+	buffer_free(&r.value);
+	return status;
+}

@@ -1,0 +1,148 @@
+#include "tools/scan.h"
+
+#include "io/client.h"
+#include "io/topics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TIMEOUT_MS = 10000 };
+
+struct scan {
+	rd_kafka_t *reader;
+	char *topic;
+	bool *ended; /* [partitions]: read to the high watermark */
+	int32_t partitions;
+	int32_t ended_count;
+};
+
+/* Where reading starts, as offsets: "the end" is asked for once, before any record can slip by. */
+static enum status start_offset(struct scan *s, int32_t partition, enum scan_from from, int64_t *ret, struct error *err)
+{
+	int64_t low;
+	int64_t high;
+	rd_kafka_resp_err_t code =
+		rd_kafka_query_watermark_offsets(s->reader, s->topic, partition, &low, &high, TIMEOUT_MS);
+	if (code)
+		return error_set(err, STATUS_UNAVAILABLE, "topic %s: partition %d: %s", s->topic, partition,
+				 rd_kafka_err2str(code));
+	*ret = from == SCAN_BEGINNING ? low : high;
+	return STATUS_OK;
+}
+
+static enum status assign(struct scan *s, enum scan_from from, struct error *err)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(s->partitions);
+	enum status status = STATUS_OK;
+	for (int32_t i = 0; i < s->partitions && !status; i++) {
+		int64_t offset = 0;
+		status = start_offset(s, i, from, &offset, err);
+		rd_kafka_topic_partition_list_add(list, s->topic, i)->offset = offset;
+	}
+	if (!status) {
+		rd_kafka_resp_err_t code = rd_kafka_assign(s->reader, list);
+		if (code)
+			status = error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", s->topic, rd_kafka_err2str(code));
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	return status;
+}
+
+static enum status prepare(struct scan *s, const char *topic, enum scan_from from, struct error *err)
+{
+	enum status status = topics_partitions(s->reader, topic, TIMEOUT_MS, &s->partitions, err);
+	if (status)
+		return status;
+	if (s->partitions == 0)
+		return error_set(err, STATUS_CONFIG, "topic %s is missing", topic);
+	s->topic = strdup(topic);
+	s->ended = calloc((size_t)s->partitions, sizeof *s->ended);
+	return s->topic && s->ended ? assign(s, from, err) : error_set_memory(err);
+}
+
+enum status scan_open(const struct config *config, const char *topic, enum scan_from from, struct scan **ret,
+		      struct error *err)
+{
+	struct scan *s = calloc(1, sizeof *s);
+	if (!s)
+		return error_set_memory(err);
+	enum status status = client_reader(config, &s->reader, err);
+	if (!status)
+		status = prepare(s, topic, from, err);
+	if (status) {
+		scan_close(s);
+		return status;
+	}
+	*ret = s;
+	return STATUS_OK;
+}
+
+void scan_close(struct scan *s)
+{
+	if (!s)
+		return;
+	if (s->reader) {
+		(void)rd_kafka_consumer_close(s->reader);
+		rd_kafka_destroy(s->reader);
+	}
+	free(s->topic);
+	free(s->ended);
+	free(s);
+}
+
+/* An end of what is readable is the partition's only where nothing uncommitted stands behind it. */
+static void note_end(struct scan *s, int32_t partition, int64_t offset)
+{
+	int64_t low;
+	int64_t high;
+	if (partition < 0 || partition >= s->partitions || s->ended[partition])
+		return;
+	if (rd_kafka_get_watermark_offsets(s->reader, s->topic, partition, &low, &high) || offset < high)
+		return;
+	s->ended[partition] = true;
+	s->ended_count++;
+}
+
+static bool passes_by_itself(rd_kafka_resp_err_t code)
+{
+	switch (code) {
+	case RD_KAFKA_RESP_ERR__TRANSPORT:
+	case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+	case RD_KAFKA_RESP_ERR__RESOLVE:
+	case RD_KAFKA_RESP_ERR__TIMED_OUT:
+	case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+	case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		return true;
+	default:
+		return false;
+	}
+}
+
+enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, struct error *err)
+{
+	rd_kafka_message_t *message = rd_kafka_consumer_poll(s->reader, wait_ms);
+	*ret = NULL;
+	if (!message)
+		return STATUS_OK;
+	if (!message->err) {
+		*ret = message;
+		return STATUS_OK;
+	}
+	enum status status = STATUS_OK;
+	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		note_end(s, message->partition, message->offset);
+	else if (!passes_by_itself(message->err))
+		status = error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", s->topic, rd_kafka_message_errstr(message));
+	rd_kafka_message_destroy(message);
+	return status;
+}
+
+bool scan_at_end(const struct scan *s)
+{
+	return s->ended_count == s->partitions;
+}
+
+int32_t scan_partitions(const struct scan *s)
+{
+	return s->partitions;
+}
