@@ -3,20 +3,45 @@
 #ifndef IO_DEADLETTER_H
 #define IO_DEADLETTER_H
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "io/reason.h"
 
 #include <librdkafka/rdkafka.h>
 
 /* The headers of the dead letter of `message`: its own, then __streams.errors.topic, .partition, .offset, .message,
- * .exception and peterd.reason; `detail` is the line for .message. NULL: out of memory. The caller's
- * until rd_kafka_producev takes them. */
+ * .exception and peterd.reason, all of them UTF-8 text, numbers in decimal; `detail` is the line for .message. Headers
+ * of these names that the record already had (a dead letter that was submitted again) are replaced. .exception is the
+ * Kafka exception class that stands nearest to the reason, for tools that sort Kafka Streams' dead letters by it.
+ * NULL: out of memory. The caller's until rd_kafka_producev takes them. */
 rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum reason reason, const char *detail);
 
 /* Produces the dead letter of `message` to `topic` (timestamp and key kept), cutting a value that would not fit into
- * max_bytes (message.max.bytes), with header peterd.truncated = its original length. Errors: STATUS_UNAVAILABLE (queue
+ * max_bytes (message.max.bytes), with header peterd.truncated = its original length; where headers and key alone do
+ * not fit, the record's own headers go, then the key's end. Errors: STATUS_UNAVAILABLE (queue
  * full or transaction failed: abort the transaction), STATUS_MEMORY. */
 enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err) MUST_CHECK;
+
+/* What a dead letter's headers say; slices are borrowed from the message. */
+struct deadletter_info {
+	struct slice topic; /* where the record came from, with partition and offset */
+	int32_t partition;
+	int64_t offset;
+	struct slice reason;     /* peterd.reason; a code that reason_name() need not know */
+	struct slice detail;     /* one line; data NULL where absent, as with exception */
+	struct slice exception;  /* */
+	int64_t truncated_bytes; /* the original length of a value that was cut, otherwise -1 */
+};
+
+/* Reads the headers back. Errors: STATUS_DATA, naming the header that is missing or no number: not a dead letter. */
+enum status deadletter_parse(const rd_kafka_message_t *message, struct deadletter_info *ret,
+			     struct error *err) MUST_CHECK;
+
+/* Whether a header of that name is one of those above. */
+bool deadletter_header_is_ours(const char *name);
+
+/* The headers that the record had of its own, to submit it again with. NULL: out of memory. The caller's. */
+rd_kafka_headers_t *deadletter_own_headers(const rd_kafka_message_t *message);
 
 #endif

@@ -1,0 +1,210 @@
+#include "io/deadletter.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HEADER_TOPIC "__streams.errors.topic"
+#define HEADER_PARTITION "__streams.errors.partition"
+#define HEADER_OFFSET "__streams.errors.offset"
+#define HEADER_MESSAGE "__streams.errors.message"
+#define HEADER_EXCEPTION "__streams.errors.exception"
+#define HEADER_REASON "peterd.reason"
+#define HEADER_TRUNCATED "peterd.truncated"
+
+/* What a record batch of one record needs beside key, value and headers (61 bytes of batch header, the record's own
+ * varints), generously. */
+enum { OVERHEAD_BYTES = 512 };
+
+static const char *const our_headers[] = { HEADER_TOPIC,     HEADER_PARTITION, HEADER_OFFSET,   HEADER_MESSAGE,
+					   HEADER_EXCEPTION, HEADER_REASON,    HEADER_TRUNCATED };
+enum { OUR_HEADERS = sizeof our_headers / sizeof our_headers[0] };
+
+static const char *exception_name(enum reason reason)
+{
+	switch (reason) {
+	case REASON_UNDECODABLE:
+	case REASON_SCHEMA:
+		return "org.apache.kafka.common.errors.SerializationException";
+	case REASON_TIMESTAMP:
+		return "org.apache.kafka.common.errors.InvalidTimestampException";
+	default:
+		return "org.apache.kafka.common.InvalidRecordException";
+	}
+}
+
+bool deadletter_header_is_ours(const char *name)
+{
+	for (size_t i = 0; i < OUR_HEADERS; i++) {
+		if (strcmp(name, our_headers[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+rd_kafka_headers_t *deadletter_own_headers(const rd_kafka_message_t *message)
+{
+	rd_kafka_headers_t *theirs;
+	if (rd_kafka_message_headers(message, &theirs) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return rd_kafka_headers_new(OUR_HEADERS);
+	rd_kafka_headers_t *copy = rd_kafka_headers_copy(theirs);
+	for (size_t i = 0; copy && i < OUR_HEADERS; i++)
+		(void)rd_kafka_header_remove(copy, our_headers[i]); /* an error is only that there is none */
+	return copy;
+}
+
+static bool add(rd_kafka_headers_t *headers, const char *name, const char *text)
+{
+	return rd_kafka_header_add(headers, name, -1, text, (ssize_t)strlen(text)) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static bool add_number(rd_kafka_headers_t *headers, const char *name, int64_t number)
+{
+	char text[24];
+	(void)snprintf(text, sizeof text, "%" PRId64, number);
+	return add(headers, name, text);
+}
+
+/* Takes `headers`, which may be NULL. */
+static rd_kafka_headers_t *add_ours(rd_kafka_headers_t *headers, const rd_kafka_message_t *message, enum reason reason,
+				    const char *detail)
+{
+	if (!headers)
+		return NULL;
+	if (add(headers, HEADER_TOPIC, rd_kafka_topic_name(message->rkt)) &&
+	    add_number(headers, HEADER_PARTITION, message->partition) &&
+	    add_number(headers, HEADER_OFFSET, message->offset) && add(headers, HEADER_MESSAGE, detail) &&
+	    add(headers, HEADER_EXCEPTION, exception_name(reason)) && add(headers, HEADER_REASON, reason_name(reason)))
+		return headers;
+	rd_kafka_headers_destroy(headers);
+	return NULL;
+}
+
+rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum reason reason, const char *detail)
+{
+	return add_ours(deadletter_own_headers(message), message, reason, detail);
+}
+
+/* Bytes on the wire, at most. */
+static size_t headers_bytes(const rd_kafka_headers_t *headers)
+{
+	const char *name;
+	const void *value;
+	size_t length;
+	size_t sum = 0;
+	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+	     i++)
+		sum += strlen(name) + length + 20;
+	return sum;
+}
+
+static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
+			   size_t key_bytes, size_t value_bytes, rd_kafka_headers_t *headers, struct error *err)
+{
+	rd_kafka_timestamp_type_t type;
+	int64_t time_ms = rd_kafka_message_timestamp(message, &type);
+	const rd_kafka_vu_t parts[] = {
+		{ .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic },
+		{ .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
+		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { message->key, key_bytes } },
+		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { message->payload, value_bytes } },
+		{ .vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = time_ms > 0 ? time_ms : 0 },
+		{ .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
+	};
+	rd_kafka_error_t *fault = rd_kafka_produceva(producer, parts, sizeof parts / sizeof parts[0]);
+	if (!fault)
+		return STATUS_OK;
+	(void)error_set(err, STATUS_UNAVAILABLE, "dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s",
+			rd_kafka_topic_name(message->rkt), message->partition, message->offset,
+			rd_kafka_error_string(fault));
+	rd_kafka_error_destroy(fault);
+	rd_kafka_headers_destroy(headers);
+	return err->status;
+}
+
+enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
+			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
+{
+	rd_kafka_headers_t *headers = deadletter_headers(message, reason, detail);
+	size_t room = max_bytes > OVERHEAD_BYTES ? max_bytes - OVERHEAD_BYTES : 0;
+	size_t key_bytes = message->key_len;
+	size_t value_bytes = message->len;
+	if (!headers)
+		return error_set_memory(err);
+	size_t fixed = headers_bytes(headers);
+	if (fixed + key_bytes + value_bytes <= room)
+		return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
+	if (fixed + key_bytes > room) {
+		rd_kafka_headers_destroy(headers);
+		headers = add_ours(rd_kafka_headers_new(OUR_HEADERS), message, reason, detail);
+		if (!headers)
+			return error_set_memory(err);
+		fixed = headers_bytes(headers);
+		size_t left = room > fixed ? room - fixed : 0;
+		key_bytes = key_bytes < left ? key_bytes : left;
+	}
+	size_t left = room > fixed + key_bytes ? room - fixed - key_bytes : 0;
+	value_bytes = value_bytes < left ? value_bytes : left;
+	if (!add_number(headers, HEADER_TRUNCATED, (int64_t)message->len)) {
+		rd_kafka_headers_destroy(headers);
+		return error_set_memory(err);
+	}
+	return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
+}
+
+/* The newest header of that name; data NULL where there is none. */
+static struct slice get(const rd_kafka_headers_t *headers, const char *name)
+{
+	const void *value;
+	size_t length;
+	if (!headers || rd_kafka_header_get_last(headers, name, &value, &length) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (struct slice){ NULL, 0 };
+	return (struct slice){ value, length };
+}
+
+static bool parse_number(struct slice text, int64_t max, int64_t *ret)
+{
+	int64_t number = 0;
+	if (text.length == 0)
+		return false;
+	for (size_t i = 0; i < text.length; i++) {
+		int digit = text.data[i] - '0';
+		if (digit < 0 || digit > 9 || number > (max - digit) / 10)
+			return false;
+		number = number * 10 + digit;
+	}
+	*ret = number;
+	return true;
+}
+
+enum status deadletter_parse(const rd_kafka_message_t *message, struct deadletter_info *ret, struct error *err)
+{
+	rd_kafka_headers_t *headers = NULL;
+	int64_t partition;
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		headers = NULL;
+	struct deadletter_info info = {
+		.topic = get(headers, HEADER_TOPIC),
+		.reason = get(headers, HEADER_REASON),
+		.detail = get(headers, HEADER_MESSAGE),
+		.exception = get(headers, HEADER_EXCEPTION),
+		.truncated_bytes = -1,
+	};
+	struct slice truncated = get(headers, HEADER_TRUNCATED);
+	const char *fault = NULL;
+	if (info.topic.length == 0)
+		fault = HEADER_TOPIC;
+	else if (!parse_number(get(headers, HEADER_PARTITION), INT32_MAX, &partition))
+		fault = HEADER_PARTITION;
+	else if (!parse_number(get(headers, HEADER_OFFSET), INT64_MAX, &info.offset))
+		fault = HEADER_OFFSET;
+	else if (info.reason.length == 0)
+		fault = HEADER_REASON;
+	else if (truncated.data && !parse_number(truncated, INT64_MAX, &info.truncated_bytes))
+		fault = HEADER_TRUNCATED;
+	if (fault)
+		return error_set(err, STATUS_DATA, "not a dead letter: header %s is missing or damaged", fault);
+	info.partition = (int32_t)partition;
+	*ret = info;
+	return STATUS_OK;
+}

@@ -1,0 +1,11 @@
+#include "io/reason.h"
+
+const char *reason_name(enum reason reason)
+{
+	static const char *const names[REASON_COUNT] = {
+		[REASON_NONE] = "none",           [REASON_UNDECODABLE] = "undecodable",
+		[REASON_SCHEMA] = "schema",       [REASON_MISSING_FIELD] = "missing_field",
+		[REASON_TIMESTAMP] = "timestamp", [REASON_OVERSIZE] = "oversize",
+	};
+	return names[reason];
+}
