@@ -1,0 +1,53 @@
+"""One real Apache Kafka in a folder, through tools/kafka: started, stopped, killed and started again on the same ports."""
+import os
+import subprocess
+import time
+
+from confluent_kafka.admin import AdminClient
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOOL = os.path.join(ROOT, "tools", "kafka")
+
+
+class Cluster:
+    def __init__(self, folder):
+        self.folder, self.bootstrap = os.path.abspath(folder), None
+
+    def start(self):
+        out = subprocess.run([TOOL, "start", self.folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=180,
+                             text=True)
+        if out.returncode:
+            raise RuntimeError(f"tools/kafka start: {out.stderr.strip()[-400:]}")
+        bootstrap = out.stdout.strip().splitlines()[-1]
+        if self.bootstrap not in (None, bootstrap):
+            raise RuntimeError(f"the broker came back elsewhere: {self.bootstrap}, now {bootstrap}")
+        self.bootstrap = bootstrap
+        self.wait()
+        return bootstrap
+
+    def wait(self, timeout=60):
+        deadline = time.monotonic() + timeout
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+        while True:
+            try:
+                client.list_topics(timeout=2)
+                return
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the broker does not answer")
+                time.sleep(0.1)
+
+    def kill(self):
+        """kill -9, and waits until it is gone."""
+        subprocess.run([TOOL, "kill", self.folder], check=True, capture_output=True, timeout=60)
+
+    def pause(self):
+        """SIGSTOP: connections stay and nobody answers."""
+        subprocess.run([TOOL, "pause", self.folder], check=True, capture_output=True, timeout=60)
+
+    def resume(self):
+        subprocess.run([TOOL, "resume", self.folder], check=True, capture_output=True, timeout=60)
+
+    def stop(self):
+        if os.path.isdir(self.folder):
+            subprocess.run([TOOL, "stop", self.folder], capture_output=True, timeout=90)

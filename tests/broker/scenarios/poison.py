@@ -1,0 +1,108 @@
+"""Bad data never stops a partition and is never lost."""
+import json
+import os
+
+import check
+import topics
+from daemon import run
+from registry import scenario
+from stream import Poison
+
+
+@scenario(timeout_s=150)
+def poison(site):
+    """One record in a hundred damaged, in every way in turn (here one in twenty-five in the short form, so that each way
+    comes several times)."""
+    site.create(3)
+    count = site.size(10000, 100000)
+    stream = site.stream(21, poison=Poison(), poison_share=0.01 if site.long else 0.04)
+    backbone = site.backbone(stream)
+    daemon = site.daemon(backbone).start()
+    site.produce(stream.take(count))
+    inputs = site.settle(daemon=daemon)
+    counted = daemon.metric("peterd_deadletters_total")
+    daemon.stopped_well()
+    checker = check.verify(site, [backbone], inputs=inputs)
+    dead = len(checker.oracle.bad)
+    kinds = {kind for kind, _ in checker.oracle.bad.values()}
+    assert kinds == set(Poison.expected), f"ways not met: {set(Poison.expected) - kinds}"
+    assert counted == dead, f"/metrics counts {counted} dead letters, there are {dead}"
+
+
+@scenario(timeout_s=90)
+def poison_large(site):
+    """A bad record as large as the broker takes still finds room among the dead letters, cut if need be."""
+    site.create(1)
+    stream = site.stream(22)
+    backbone = site.backbone(stream)
+    daemon = site.daemon(backbone).start()
+    own = [("test.kind", b"random")]
+    records = [(b"large", b"\xff" * size, own) for size in (900_000, 999_000, 999_800)]
+    site.produce(stream.take(200) + records + stream.take(200))
+    inputs = site.settle(daemon=daemon)
+    daemon.stopped_well()
+    checker = check.verify(site, [backbone], inputs=inputs)
+    cut = [m for m in checker.outputs.deadletters[0] if "peterd.truncated" in dict(m.headers())]
+    assert cut, "the largest record came through uncut: it was not large enough to test anything"
+    site.note(f"{len(cut)} cut")
+
+
+NESTED = {
+    "type": "record", "name": "Click", "namespace": "shop", "fields": [
+        {"name": "id", "type": {"type": "fixed", "name": "Uuid", "size": 16}},
+        {"name": "actor", "type": {"type": "record", "name": "Actor", "fields": [
+            {"name": "uid", "type": ["null", "string"]}, {"name": "tags", "type": {"type": "map", "values": "string"}}]}},
+        {"name": "product", "type": ["null", "string"]},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    ]}
+
+
+@scenario(timeout_s=120)
+def poison_requeue(site):
+    """With the wrong interactions.schema everything is a dead letter; after the fix `peterctl deadletter requeue` brings
+    every record to its effect, once."""
+    site.create(2)
+    stream = site.stream(23)
+    backbone = site.backbone(stream)
+    wrong = os.path.join(site.folder, "wrong.avsc")
+    with open(wrong, "w") as out:
+        json.dump(NESTED, out)
+    daemon = site.daemon(backbone)
+    right = daemon.config["interactions"]
+    daemon.config["interactions"] = {**right, "schema": wrong,
+                                     "fields": {"user_id": "actor.uid", "item_id": "product", "timestamp": "at"}}
+    daemon.start()
+    records = stream.take(site.size(300))
+    site.produce(records)
+    before = site.settle(daemon=daemon)
+    daemon.stopped_well()
+    letters = topics.read_all(site.bootstrap, site.topic("deadletters"))
+    assert sum(map(len, letters.values())) == len(records), "not every record is a dead letter"
+    daemon.config["interactions"] = right
+    daemon.start()
+    listed = run([site.peterctl, "deadletter", "list", "--config", daemon.path])
+    assert listed.returncode == 0 and listed.stdout.count("\n") >= len(records), f"deadletter list: {listed.returncode} " \
+        f"{listed.stdout.count(chr(10))} lines {listed.stderr}"
+    done = run([site.peterctl, "deadletter", "requeue", "--config", daemon.path])
+    assert done.returncode == 0, f"deadletter requeue: {done.returncode} {done.stderr}"
+    inputs = site.settle(daemon=daemon)
+    daemon.stopped_well()
+    again = {p: records[len(before[p]):] for p, records in inputs.items()}
+    for partition in before:
+        found = [(m.key(), m.value()) for m in again[partition]]
+        assert sorted(found) == sorted((m.key(), m.value()) for m in before[partition]), \
+            f"requeue of partition {partition}: {len(found)} of {len(before[partition])} records, or others"
+    # Requeued once: a second requeue finds nothing new to do.
+    done = run([site.peterctl, "deadletter", "requeue", "--config", daemon.path])
+    twice = topics.read_all(site.bootstrap, site.topic("interactions"))
+    assert sum(map(len, twice.values())) == sum(map(len, inputs.values())), "a second requeue submits the records again"
+    # Of the first copies nothing but dead letters came; of the second ones their effect.
+    first = {(p, m.offset()) for p, ms in before.items() for m in ms}
+    ours = site.decode()
+    expected = {k: v | {"schema", "missing_field", "timestamp", "oversize"} for k, v in Poison.expected.items()}
+
+    def decode(message):
+        return ("bad", "random") if (message.partition(), message.offset()) in first else ours(message)
+
+    checker = check.verify(site, [backbone], inputs=inputs, decode=decode, expected=expected)
+    assert checker.oracle.events == len(records)

@@ -1,0 +1,84 @@
+"""Reading and making topics as an outsider does."""
+import time
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+QUIET = {"log_level": 2, "socket.nagle.disable": True, "reconnect.backoff.max.ms": 1000}
+
+
+def admin(bootstrap):
+    return AdminClient({"bootstrap.servers": bootstrap, **QUIET})
+
+
+def create(bootstrap, topics):
+    """topics: name -> (partitions, config). Returns once metadata shows them all."""
+    client = admin(bootstrap)
+    for name, future in client.create_topics(
+            [NewTopic(n, num_partitions=p, replication_factor=1, config=c) for n, (p, c) in topics.items()]).items():
+        try:
+            future.result(30)
+        except Exception as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    for name, (partitions, _) in topics.items():
+        deadline = time.monotonic() + 20
+        while True:
+            topic = client.list_topics(timeout=10).topics.get(name)
+            if topic and not topic.error and len(topic.partitions) == partitions:
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"topic {name} does not appear")
+            time.sleep(0.1)
+
+
+def _reader(bootstrap, isolation):
+    return Consumer({"bootstrap.servers": bootstrap, "group.id": "reader-of-tests", "enable.auto.commit": False,
+                     "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "error",
+                     "fetch.wait.max.ms": 50, **QUIET})
+
+
+def end_offsets(bootstrap, topic):
+    """The high watermarks, open transactions included: {partition: offset}."""
+    consumer = _reader(bootstrap, "read_uncommitted")
+    try:
+        found = consumer.list_topics(topic, timeout=30).topics[topic]
+        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in found.partitions}
+    finally:
+        consumer.close()
+
+
+def read_all(bootstrap, topic, timeout=120, isolation="read_committed"):
+    """Every record up to the high watermark at the time of the call, partition by partition in offset order. Waits for
+    transactions that are open there. {partition: [Message]}"""
+    ends = end_offsets(bootstrap, topic)
+    consumer = _reader(bootstrap, isolation)
+    records, done = {p: [] for p in ends}, {p for p, end in ends.items() if end == 0}
+    deadline = time.monotonic() + timeout
+    try:
+        consumer.assign([TopicPartition(topic, p, 0) for p in ends if p not in done])
+        while len(done) < len(ends):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"reading {topic}: an open transaction, or a record, is missing")
+            for message in consumer.consume(2000, 0.2):
+                error, partition = message.error(), message.partition()
+                if error is None:
+                    records[partition].append(message)
+                    if message.offset() + 1 >= ends[partition]:
+                        done.add(partition)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    if message.offset() >= ends[partition]:
+                        done.add(partition)
+                elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    raise RuntimeError(f"reading {topic}: {error}")
+    finally:
+        consumer.close()
+    return records
+
+
+def committed(bootstrap, group, topic, partitions):
+    """{partition: committed offset, -1 none}"""
+    client = admin(bootstrap)
+    wanted = [TopicPartition(topic, p) for p in range(partitions)]
+    future = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])[group]
+    return {t.partition: max(t.offset, -1) for t in future.result(15).topic_partitions}
