@@ -124,8 +124,8 @@ enum status record_position_decode(struct slice value, struct position *ret, str
 	if (!varint_read(&at, end, &p.interactions) || !varint_read(&at, end, &p.labels) ||
 	    !varint_read(&at, end, &p.stream_time_ms) || !varint_read(&at, end, &p.changelog) || at != end)
 		return error_set(err, STATUS_DATA, "position record is cut or has bytes left over");
-	if (p.interactions < 0 || p.labels < -1 || p.stream_time_ms < -1 || p.changelog < -1)
-		return error_set(err, STATUS_DATA, "position record holds a negative offset");
+	if (p.interactions < -1 || p.labels < -1 || p.stream_time_ms < -1 || p.changelog < -1)
+		return error_set(err, STATUS_DATA, "position record holds an offset below -1");
 	*ret = p;
 	return STATUS_OK;
 }

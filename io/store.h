@@ -2,10 +2,21 @@
  *
  * The store is a shortcut past the changelog, never the truth: one that is missing, stale, damaged or another
  * installation's is discarded, said so in the log, and rebuilt by restore (io/restore.h). It never runs ahead of the
- * committed transactions: the caller writes after a commit, one atomic batch with the position it reflects.
+ * committed transactions: the caller writes after a commit, one atomic batch with the position it reflects. A shard's
+ * contents are always those of some moment of the changelog: a log of RocksDB's that lost its end (kill -9, power) is an
+ * earlier moment, and restore goes on from there.
+ *
+ * In a column family: the changelog's keys and values (io/record.h), the shard's position under its changelog key, and
+ * under "\0written" the wall time (8 bytes of ms, 4 of checksum, little-endian) up to which it is sure to have seen every
+ * tombstone that the changelog may have forgotten by now.
+ *
+ * STATUS_DATA from any call means that the shard's contents are lost or cannot be believed: it goes on saying so until
+ * store_shard_reset, after which restore fills it again. Damage found by a write costs the whole database, that is every
+ * shard. STATUS_IO (a full disk) loses nothing: the batch is not in the store, reads go on, and a later write of the same
+ * batch succeeds once the disk has room.
  *
  * Threads: store_open/close on one thread; a shard's calls from any one thread at a time, different shards at once;
- * every call may block on the disk. */
+ * every call may block on the disk. A `visit` may read the same shard, and write nothing. */
 #ifndef IO_STORE_H
 #define IO_STORE_H
 
@@ -20,8 +31,10 @@ struct store_shard;
 struct store_batch;
 
 /* Opens `directory`/store, creating both. `identity` says whose state this is (group, topics); a store of another
- * identity, a damaged one, or one last written more than max_age_ms ago is removed with a warning and begun anew.
- * Errors: STATUS_UNAVAILABLE where another process holds its lock (try again), STATUS_IO (disk), STATUS_MEMORY. */
+ * identity or a damaged one is removed with a warning and begun anew, and so is a shard last written more than
+ * max_age_ms ago, here or in store_shard_open. `memory_bytes` bounds block cache and write buffers together (at least
+ * 8 MiB are taken). Errors: STATUS_UNAVAILABLE where another process holds its lock (try again; nothing was touched),
+ * STATUS_IO (disk), STATUS_MEMORY. */
 enum status store_open(const char *directory, const char *identity, size_t memory_bytes, int64_t max_age_ms,
 		       struct store **ret, struct error *err) MUST_CHECK;
 void store_close(struct store *s); /* NULL is fine; every shard is closed before */
@@ -34,7 +47,8 @@ void store_shard_close(struct store_shard *shard);
 /* Discards everything of the shard (it was damaged, or it is behind the log). Errors: STATUS_IO. */
 enum status store_shard_reset(struct store_shard *shard, struct error *err) MUST_CHECK;
 
-/* What the shard reflects; *ret_found false where it is new. Errors: STATUS_DATA (damaged: reset it), STATUS_IO. */
+/* What the shard reflects; *ret_found false where it is new. `interactions` is -1 in a shard whose restore broke off
+ * before it met a position record. Errors: STATUS_DATA (damaged: reset it), STATUS_IO. */
 enum status store_shard_position(struct store_shard *shard, struct position *ret, bool *ret_found,
 				 struct error *err) MUST_CHECK;
 
@@ -55,10 +69,17 @@ enum status store_shard_walk(struct store_shard *shard, struct slice from, size_
 			     void *arg, bool *ret_more, struct error *err) MUST_CHECK;
 
 /* A batch collects changelog records, by changelog key, and is written whole with the position. A batch may be filled
- * by one thread and written by another. NULL from store_batch_new: out of memory. */
+ * by one thread and written by another. NULL from store_batch_new: out of memory. Errors of writing: STATUS_IO (the
+ * batch may be written again), STATUS_DATA, STATUS_MEMORY (it was incomplete; nothing is written). */
 struct store_batch *store_batch_new(struct store_shard *shard);
 void store_batch_put(struct store_batch *batch, struct slice key, struct slice value); /* value.data NULL: forget */
 enum status store_batch_write(struct store_batch *batch, const struct position *position, struct error *err) MUST_CHECK;
 void store_batch_free(struct store_batch *batch);
+
+/* The same for a shard that is being restored: position.changelog says where the changelog is to be read from next, and
+ * the shard does not count as up to date (its age stays that of the last store_batch_write, or of the first batch). */
+enum status store_batch_write_behind(struct store_batch *batch, const struct position *position,
+				     struct error *err) MUST_CHECK;
+size_t store_batch_bytes(const struct store_batch *batch); /* collected so far */
 
 #endif

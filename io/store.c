@@ -1,0 +1,337 @@
+#include "io/store_private.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FORMAT "peterd store 1"
+#define DAY_MS ((int64_t)86400000)
+
+enum { NAME_BYTES = 32 };
+
+static const char identity_key[] = "identity";
+
+void store_written_encode(int64_t ms, uint8_t out[STORE_WRITTEN_BYTES])
+{
+	uint64_t time = htole64((uint64_t)ms);
+	memcpy(out, &time, sizeof time);
+	uint32_t sum = htole32(hash_checksum(out, sizeof time));
+	memcpy(out + sizeof time, &sum, sizeof sum);
+}
+
+int64_t store_written_read(const struct store *s, rocksdb_column_family_handle_t *handle)
+{
+	char *why = NULL;
+	size_t length = 0;
+	int64_t ms = -1;
+	char *value = rocksdb_get_cf(s->database.db, s->database.read, handle, STORE_WRITTEN_KEY,
+				     sizeof STORE_WRITTEN_KEY - 1, &length, &why);
+	if (value && length == STORE_WRITTEN_BYTES) {
+		uint64_t time;
+		uint8_t good[STORE_WRITTEN_BYTES];
+		memcpy(&time, value, sizeof time);
+		store_written_encode((int64_t)le64toh(time), good);
+		if (memcmp(good, value, sizeof good) == 0)
+			ms = (int64_t)le64toh(time);
+	}
+	rocksdb_free(value);
+	rocksdb_free(why);
+	return ms;
+}
+
+/* A clock that went back by more than a day makes a time as worthless as one that is too old. */
+bool store_too_old(const struct store *s, int64_t written_ms)
+{
+	int64_t now_ms = clock_wall_ms();
+	return written_ms < now_ms - s->max_age_ms || written_ms > now_ms + DAY_MS;
+}
+
+bool store_family_is_empty(const struct store *s, const struct family *f)
+{
+	rocksdb_iterator_t *i = rocksdb_create_iterator_cf(s->database.db, s->database.read, f->handle);
+	rocksdb_iter_seek_to_first(i);
+	char *why = NULL;
+	rocksdb_iter_get_error(i, &why);
+	bool empty = !why && !rocksdb_iter_valid(i);
+	rocksdb_free(why);
+	rocksdb_iter_destroy(i);
+	return empty;
+}
+
+struct family *store_family_find(struct store *s, int32_t partition)
+{
+	struct family *f = s->families;
+	while (f && f->partition != partition)
+		f = f->next;
+	return f;
+}
+
+static enum status family_add(struct store *s, int32_t partition, rocksdb_column_family_handle_t *handle,
+			      struct family **ret, struct error *err)
+{
+	struct family *f = calloc(1, sizeof *f);
+	if (!f)
+		return error_set_memory(err);
+	f->partition = partition;
+	f->handle = handle;
+	f->next = s->families;
+	s->families = f;
+	if (ret)
+		*ret = f;
+	return STATUS_OK;
+}
+
+static enum status family_create(struct store *s, int32_t partition, rocksdb_column_family_handle_t **ret,
+				 struct error *err)
+{
+	char name[NAME_BYTES];
+	char *why = NULL;
+	(void)snprintf(name, sizeof name, "shard-%d", partition);
+	rocksdb_column_family_handle_t *handle =
+		rocksdb_create_column_family(s->database.db, s->database.options, name, &why);
+	if (why)
+		return database_error(why, err);
+	*ret = handle;
+	return STATUS_OK;
+}
+
+enum status store_family_new(struct store *s, int32_t partition, struct family **ret, struct error *err)
+{
+	rocksdb_column_family_handle_t *handle;
+	enum status status = family_create(s, partition, &handle, err);
+	if (status == STATUS_OK)
+		status = family_add(s, partition, handle, ret, err);
+	return status;
+}
+
+/* Another one takes its name. */
+enum status store_family_renew(struct store *s, struct family *f, struct error *err)
+{
+	char *why = NULL;
+	if (f->handle) {
+		rocksdb_drop_column_family(s->database.db, f->handle, &why);
+		if (why)
+			return database_error(why, err);
+		rocksdb_column_family_handle_destroy(f->handle);
+		f->handle = NULL;
+	}
+	return family_create(s, f->partition, &f->handle, err);
+}
+
+/* Takes over the handles of an opened database. */
+static enum status adopt_families(struct store *s, struct error *err)
+{
+	for (size_t i = 0; i < s->database.count; i++) {
+		rocksdb_column_family_handle_t *handle = s->database.handles[i];
+		const char *name = s->database.names ? s->database.names[i] : "default";
+		int32_t partition;
+		char rest;
+		enum status status = STATUS_OK;
+		if (strcmp(name, "default") == 0)
+			s->default_handle = handle;
+		else if (sscanf(name, "shard-%d%c", &partition, &rest) == 1)
+			status = family_add(s, partition, handle, NULL, err);
+		else
+			status = error_set(err, STATUS_DATA, "column family %s is none of ours", name);
+		if (status != STATUS_OK)
+			return status;
+		s->database.handles[i] = NULL;
+	}
+	return STATUS_OK;
+}
+
+static void close_database(struct store *s)
+{
+	struct family *kept = NULL;
+	struct family *next;
+	for (struct family *f = s->families; f; f = next) {
+		next = f->next;
+		if (f->handle)
+			rocksdb_column_family_handle_destroy(f->handle);
+		f->handle = NULL;
+		if (f->shard) {
+			f->next = kept;
+			kept = f;
+		} else {
+			free(f);
+		}
+	}
+	s->families = kept;
+	if (s->default_handle)
+		rocksdb_column_family_handle_destroy(s->default_handle);
+	s->default_handle = NULL;
+	database_close(&s->database);
+}
+
+static enum status check_identity(struct store *s, struct error *err)
+{
+	char *why = NULL;
+	size_t length = 0;
+	char *value = rocksdb_get_cf(s->database.db, s->database.read, s->default_handle, identity_key,
+				     sizeof identity_key - 1, &length, &why);
+	if (why)
+		return database_error(why, err);
+	bool same = value && length == strlen(s->identity) && memcmp(value, s->identity, length) == 0;
+	rocksdb_free(value);
+	return same ? STATUS_OK : error_set(err, STATUS_DATA, "it belongs to another group, topic or version");
+}
+
+static enum status write_identity(struct store *s, struct error *err)
+{
+	char *why = NULL;
+	rocksdb_put_cf(s->database.db, s->database.write, s->default_handle, identity_key, sizeof identity_key - 1,
+		       s->identity, strlen(s->identity), &why);
+	return why ? database_error(why, err) : STATUS_OK;
+}
+
+static enum status begin(struct store *s, struct error *err)
+{
+	enum status status = file_remove_folder(s->folder, err);
+	if (status == STATUS_OK)
+		status = file_make_folder(s->folder, err);
+	if (status == STATUS_OK)
+		status = database_open(&s->database, s->folder, true, err);
+	if (status == STATUS_OK)
+		status = adopt_families(s, err);
+	if (status == STATUS_OK)
+		status = write_identity(s, err);
+	if (status != STATUS_OK)
+		close_database(s);
+	return status;
+}
+
+/* Drops the families that have not been written for too long. */
+static enum status drop_old(struct store *s, struct error *err)
+{
+	for (struct family *f = s->families; f; f = f->next) {
+		int64_t written_ms = store_written_read(s, f->handle);
+		if (!store_too_old(s, written_ms) || store_family_is_empty(s, f))
+			continue;
+		log_warning("store %s: shard %d was last written too long ago: discarded", s->folder, f->partition);
+		enum status status = store_family_renew(s, f, err);
+		if (status != STATUS_OK)
+			return status;
+	}
+	return STATUS_OK;
+}
+
+static enum status reopen(struct store *s, struct error *err)
+{
+	enum status status = database_open(&s->database, s->folder, false, err);
+	if (status == STATUS_OK)
+		status = adopt_families(s, err);
+	if (status == STATUS_OK)
+		status = check_identity(s, err);
+	if (status == STATUS_OK)
+		status = drop_old(s, err);
+	if (status != STATUS_OK)
+		close_database(s);
+	return status;
+}
+
+static bool has_file(const struct store *s, const char *name)
+{
+	char path[PATH_MAX + 16];
+	(void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
+	return access(path, F_OK) == 0;
+}
+
+static enum status open_or_begin(struct store *s, struct error *err)
+{
+	if (!has_file(s, "CURRENT")) {
+		if (has_file(s, "IDENTITY"))
+			log_warning("store %s: CURRENT is missing: discarded", s->folder);
+		return begin(s, err);
+	}
+	enum status status = reopen(s, err);
+	if (status != STATUS_DATA)
+		return status;
+	log_warning("store %s: discarded, to be rebuilt: %s", s->folder, err->text);
+	return begin(s, err);
+}
+
+static enum status take_lock(struct store *s, const char *directory, struct error *err)
+{
+	char path[PATH_MAX];
+	bool taken;
+	if ((size_t)snprintf(path, sizeof path, "%s/lock", directory) >= sizeof path)
+		return error_set(err, STATUS_IO, "%.200s: the path is too long", directory);
+	enum status status = file_lock(path, &s->lock_fd, &taken, err);
+	if (status == STATUS_OK && !taken)
+		status = error_set(err, STATUS_UNAVAILABLE, "%s: another process holds it", path);
+	return status;
+}
+
+static enum status store_init(struct store *s, const char *directory, const char *identity, size_t memory_bytes,
+			      struct error *err)
+{
+	if ((size_t)snprintf(s->folder, sizeof s->folder, "%s/store", directory) >= sizeof s->folder)
+		return error_set(err, STATUS_IO, "%.200s: the path is too long", directory);
+	size_t length = strlen(FORMAT) + strlen(identity) + 2;
+	s->identity = malloc(length);
+	if (!s->identity)
+		return error_set_memory(err);
+	(void)snprintf(s->identity, length, FORMAT " %s", identity);
+	enum status status = file_make_folder(directory, err);
+	if (status == STATUS_OK)
+		status = take_lock(s, directory, err);
+	if (status == STATUS_OK)
+		status = database_init(&s->database, memory_bytes, err);
+	if (status == STATUS_OK)
+		status = open_or_begin(s, err);
+	return status;
+}
+
+enum status store_open(const char *directory, const char *identity, size_t memory_bytes, int64_t max_age_ms,
+		       struct store **ret, struct error *err)
+{
+	struct store *s = calloc(1, sizeof *s);
+	if (!s)
+		return error_set_memory(err);
+	s->max_age_ms = max_age_ms;
+	s->lock_fd = -1;
+	(void)pthread_rwlock_init(&s->gate, NULL);
+	enum status status = store_init(s, directory, identity, memory_bytes, err);
+	if (status != STATUS_OK) {
+		(void)error_prefix(err, "store %s", s->folder);
+		store_close(s);
+		return status;
+	}
+	*ret = s;
+	return STATUS_OK;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	close_database(s);
+	database_free(&s->database);
+	if (s->lock_fd >= 0)
+		(void)close(s->lock_fd);
+	(void)pthread_rwlock_destroy(&s->gate);
+	free(s->identity);
+	free(s);
+}
+
+enum status store_begin_anew(struct store *s, const char *reason, struct error *err)
+{
+	log_warning("store %s: discarded, to be rebuilt: %s", s->folder, reason);
+	for (struct family *f = s->families; f; f = f->next)
+		if (f->shard)
+			f->shard->lost = true;
+	close_database(s);
+	enum status status = begin(s, err);
+	for (struct family *f = s->families; status == STATUS_OK && f; f = f->next)
+		status = family_create(s, f->partition, &f->handle, err);
+	if (status != STATUS_OK)
+		close_database(s);
+	return status;
+}

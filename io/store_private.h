@@ -1,0 +1,54 @@
+/* What the two halves of the store share: io/store.c opens, closes and begins anew, io/store_shard.c reads and writes. */
+#ifndef IO_STORE_PRIVATE_H
+#define IO_STORE_PRIVATE_H
+
+#include "io/store.h"
+#include "io/store_database.h"
+
+#include <limits.h>
+#include <pthread.h>
+
+struct family { /* a column family */
+	int32_t partition;
+	rocksdb_column_family_handle_t *handle; /* NULL: the database is closed */
+	struct store_shard *shard;              /* NULL: not open */
+	struct family *next;
+};
+
+struct store {
+	char folder[PATH_MAX];
+	char *identity;
+	int64_t max_age_ms;
+	int lock_fd;
+	pthread_rwlock_t gate;    /* shared: using the database; exclusive: changing what is below */
+	struct database database; /* closed (db NULL) after a failure to begin anew: every open shard is lost then */
+	struct family *families;
+	rocksdb_column_family_handle_t *default_handle;
+};
+
+struct store_shard {
+	struct store *store;
+	struct family *family;
+	int64_t written_ms; /* what "\0written" holds; -1: nothing */
+	uint64_t epoch;     /* counts resets: a batch of an earlier one is void */
+	bool lost;          /* the contents cannot be believed, until the next reset; under the gate */
+};
+
+enum { STORE_WRITTEN_BYTES = 12 };
+#define STORE_WRITTEN_KEY "\0written" /* without the NUL that ends it */
+
+/* The value of "\0written", and reading it: -1 where there is none to believe. */
+void store_written_encode(int64_t ms, uint8_t out[STORE_WRITTEN_BYTES]);
+int64_t store_written_read(const struct store *s, rocksdb_column_family_handle_t *handle);
+bool store_too_old(const struct store *s, int64_t written_ms);
+
+/* The following want the gate closed (exclusive). */
+struct family *store_family_find(struct store *s, int32_t partition);
+enum status store_family_new(struct store *s, int32_t partition, struct family **ret, struct error *err) MUST_CHECK;
+enum status store_family_renew(struct store *s, struct family *f, struct error *err) MUST_CHECK; /* empties it */
+bool store_family_is_empty(const struct store *s, const struct family *f);
+
+/* For damage that cannot be laid at one shard's door: an empty database; every open shard is lost. */
+enum status store_begin_anew(struct store *s, const char *reason, struct error *err) MUST_CHECK;
+
+#endif
