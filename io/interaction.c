@@ -21,25 +21,21 @@ enum { DIGITS_BYTES = sizeof((struct interaction *)0)->user_digits };
 
 struct interaction_decoder {
 	struct avro_plan *plan;
-	char *names[FIELD_COUNT]; /* "user_id", or "user_id (actor.uid)" where that is its path */
-	bool record_time;         /* the timestamp is Kafka's */
+	char names[FIELD_COUNT][128]; /* "user_id", or "user_id (actor.uid)" where that is its path */
+	bool record_time;             /* the timestamp is Kafka's */
 };
 
 static const char *const field_names[FIELD_COUNT] = { "user_id", "item_id", "event_type", "timestamp" };
 static const size_t id_max_bytes[] = { [USER_ID] = USER_ID_MAX_BYTES, [ITEM_ID] = ITEM_ID_MAX_BYTES };
 
-static enum status name_fields(struct interaction_decoder *d, const char *const paths[FIELD_COUNT], struct error *err)
+static void name_fields(struct interaction_decoder *d, const char *const paths[FIELD_COUNT])
 {
 	for (size_t i = 0; i < FIELD_COUNT; i++) {
-		int rc = strcmp(field_names[i], paths[i]) == 0
-				 ? asprintf(&d->names[i], "%s", field_names[i])
-				 : asprintf(&d->names[i], "%s (%.100s)", field_names[i], paths[i]);
-		if (rc < 0) {
-			d->names[i] = NULL;
-			return error_set_memory(err);
-		}
+		if (strcmp(field_names[i], paths[i]) == 0)
+			(void)snprintf(d->names[i], sizeof d->names[i], "%s", field_names[i]);
+		else
+			(void)snprintf(d->names[i], sizeof d->names[i], "%s (%.96s)", field_names[i], paths[i]);
 	}
-	return STATUS_OK;
 }
 
 static enum status compile(struct interaction_decoder *d, const char *schema_text, const char *const paths[FIELD_COUNT],
@@ -65,9 +61,8 @@ enum status interaction_decoder_new(const char *schema_text, const struct intera
 	if (!d)
 		return error_set_memory(err);
 	d->record_time = strcmp(fields->timestamp, RECORD_TIME) == 0;
-	enum status status = name_fields(d, paths, err);
-	if (status == STATUS_OK)
-		status = compile(d, schema_text ? schema_text : schema_json("Interaction"), paths, err);
+	name_fields(d, paths);
+	enum status status = compile(d, schema_text ? schema_text : schema_json("Interaction"), paths, err);
 	if (status != STATUS_OK) {
 		interaction_decoder_free(d);
 		return status;
@@ -81,8 +76,6 @@ void interaction_decoder_free(struct interaction_decoder *d)
 	if (!d)
 		return;
 	avro_plan_free(d->plan);
-	for (size_t i = 0; i < FIELD_COUNT; i++)
-		free(d->names[i]);
 	free(d);
 }
 
@@ -268,4 +261,19 @@ void interaction_encode(const struct interaction *i, struct buffer *out)
 		return;
 	buffer_append_varint(out, (int64_t)i->event_type.length);
 	buffer_append(out, i->event_type.data, i->event_type.length);
+}
+
+static enum reason refuse_id(struct error *err, enum reason reason, const char *why)
+{
+	(void)error_set(err, STATUS_DATA, "key: %s", why);
+	return reason;
+}
+
+enum reason interaction_check_user_id(struct slice id, struct error *err)
+{
+	if (!id.data || id.length == 0)
+		return refuse_id(err, REASON_MISSING_FIELD, "a tombstone needs the user_id as its key");
+	if (id.length > USER_ID_MAX_BYTES)
+		return refuse_id(err, REASON_OVERSIZE, "longer than a user_id may be");
+	return is_text(id, true) ? REASON_NONE : refuse_id(err, REASON_UNDECODABLE, "not UTF-8, or with a NUL");
 }

@@ -63,6 +63,10 @@ enum status interaction_decode_framed(const struct interaction_resolver *resolve
 				      int64_t record_time_ms, struct interaction *ret, enum reason *ret_reason,
 				      struct error *err) MUST_CHECK;
 
+/* Whether `id` may be a user's id (a tombstone's key): REASON_NONE, or REASON_MISSING_FIELD (absent or empty),
+ * REASON_OVERSIZE, REASON_UNDECODABLE (not UTF-8, or with a NUL), with one line of text in *err. */
+enum reason interaction_check_user_id(struct slice id, struct error *err) MUST_CHECK;
+
 /* Our own Interaction record as a plain datum, appended to *out (replay, demo, tests). event_type.data NULL: null. */
 void interaction_encode(const struct interaction *i, struct buffer *out);
 

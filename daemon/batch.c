@@ -1,0 +1,97 @@
+#include "daemon/batch.h"
+
+#include "daemon/shard.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void batch_clear(struct batch *b)
+{
+	for (size_t i = 0; i < b->rejected_count; i++)
+		rd_kafka_event_destroy(b->rejected[i].event);
+	for (size_t i = 0; i < b->shards_count; i++)
+		store_batch_free(b->shards[i].store);
+	b->number = 0;
+	b->users_count = b->users_advanced = b->rejected_count = b->shards_count = b->appended_count = 0;
+	b->rejected_bytes = b->records = 0;
+	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = 0;
+}
+
+void batch_free(struct batch *b)
+{
+	batch_clear(b);
+	free(b->users);
+	free(b->rejected);
+	free(b->shards);
+	free(b->appended_ms);
+	memset(b, 0, sizeof *b);
+}
+
+bool batch_empty(const struct batch *b)
+{
+	return b->users_count == 0 && b->shards_count == 0;
+}
+
+/* The next free element of a growing array; NULL: out of memory. */
+static void *grow(void **array, size_t count, size_t *capacity, size_t size)
+{
+	if (count == *capacity) {
+		size_t more = *capacity ? *capacity * 2 : 64;
+		void *larger = reallocarray(*array, more, size);
+		if (!larger)
+			return NULL;
+		*array = larger;
+		*capacity = more;
+	}
+	return (char *)*array + count * size;
+}
+
+bool batch_touch_user(struct batch *b, struct user *u)
+{
+	if (u->batch == b->number)
+		return true;
+	struct user **at = grow((void **)&b->users, b->users_count, &b->users_capacity, sizeof *b->users);
+	if (!at)
+		return false;
+	*at = u;
+	b->users_count++;
+	u->batch = b->number;
+	return true;
+}
+
+bool batch_touch_shard(struct batch *b, struct shard *shard)
+{
+	if (shard->batch == b->number)
+		return true;
+	struct batch_shard *at = grow((void **)&b->shards, b->shards_count, &b->shards_capacity, sizeof *b->shards);
+	if (!at)
+		return false;
+	*at = (struct batch_shard){ .shard = shard };
+	shard->batch_index = b->shards_count++;
+	shard->batch = b->number;
+	return true;
+}
+
+bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
+		  const char *detail)
+{
+	struct batch_rejected *at =
+		grow((void **)&b->rejected, b->rejected_count, &b->rejected_capacity, sizeof *b->rejected);
+	if (!at)
+		return false;
+	*at = (struct batch_rejected){ .event = event, .message = message, .reason = reason };
+	(void)snprintf(at->detail, sizeof at->detail, "%s", detail);
+	b->rejected_count++;
+	b->rejected_bytes += message->len + message->key_len;
+	return true;
+}
+
+void batch_note_append(struct batch *b, int64_t kafka_timestamp_ms)
+{
+	int64_t *at = grow((void **)&b->appended_ms, b->appended_count, &b->appended_capacity, sizeof *b->appended_ms);
+	if (!at)
+		return; /* a sample less */
+	*at = kafka_timestamp_ms;
+	b->appended_count++;
+}

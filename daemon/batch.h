@@ -1,0 +1,60 @@
+/* A batch: the overlay of one transaction. What its records changed since the last one, until it is committed and in the
+ * local store, or dropped.
+ *
+ * While batch N commits, N + 1 collects; a user may be in both. The bytes that go to the store are taken when the batch
+ * is cut, so later changes do not leak into it. One thread, but for the store batches, which the worker writes. */
+#ifndef DAEMON_BATCH_H
+#define DAEMON_BATCH_H
+
+#include "base/error.h"
+#include "daemon/user_cache.h"
+#include "io/reason.h"
+#include "io/store.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct batch_rejected {          /* a dead letter to be */
+	rd_kafka_event_t *event; /* holds the message */
+	const rd_kafka_message_t *message;
+	enum reason reason;
+	char detail[160];
+};
+
+struct batch_shard { /* a shard's part of the batch */
+	struct shard *shard;
+	struct position position;  /* after the batch */
+	struct store_batch *store; /* made at the cut */
+};
+
+struct batch {
+	uint64_t number;
+	struct user **users; /* changed, or due for an update: each once */
+	size_t users_count, users_capacity;
+	size_t users_advanced; /* of them, the first so many went through the trunk once */
+	struct batch_rejected *rejected;
+	size_t rejected_count, rejected_capacity;
+	size_t rejected_bytes; /* of the messages held */
+	struct batch_shard *shards;
+	size_t shards_count, shards_capacity;
+	int64_t *appended_ms; /* Kafka timestamps of its interactions, for the latency histogram */
+	size_t appended_count, appended_capacity;
+	size_t records; /* consumed */
+	uint64_t interactions, late, filtered, forgotten, unknown_items,
+		updates; /* counted as metrics when it is committed */
+};
+
+void batch_clear(struct batch *b); /* frees what it holds, keeps the arrays, number 0 */
+void batch_free(struct batch *b);
+
+bool batch_empty(const struct batch *b);
+
+/* Each false: out of memory, nothing changed. A user or shard already there is fine. */
+bool batch_touch_user(struct batch *b, struct user *u);
+bool batch_touch_shard(struct batch *b, struct shard *shard);
+bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
+		  const char *detail); /* takes the event */
+void batch_note_append(struct batch *b, int64_t kafka_timestamp_ms);
+
+#endif

@@ -1,0 +1,606 @@
+/* A lane's thread: its loop, its consumer's events, and the order in which things are done. */
+#include "daemon/lane_private.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+	DRAIN_EVENTS = 1000, /* before the loop looks at its other handles */
+	CHECK_EVENTS = 64,   /* between looks at the cache's budget and the trunk's work */
+	TICK_MS = 250,
+	PROBE_US = 5000000,          /* between questions to the brokers while all is well */
+	PROBE_TROUBLED_US = 1000000, /* and while it is not */
+	PROBE_TIMEOUT_MS = 2000,
+	STUCK_COMMIT_US = 5000000, /* a commit that takes longer means that brokers are away */
+	REJECTED_BYTES = 32 << 20, /* of dead letters held by one batch */
+};
+
+void lane_fail(struct lane *lane, enum status status, const struct error *err)
+{
+	if (lane->failed)
+		return;
+	lane->result = status;
+	lane->err = *err;
+	lane->failed = true;
+}
+
+bool lane_stopping(const struct lane *lane)
+{
+	return atomic_load(&lane->stop_wanted);
+}
+
+void lane_wake(struct lane *lane)
+{
+	uv_async_send(&lane->wake);
+}
+
+struct shard *lane_shard(struct lane *lane, int32_t partition)
+{
+	struct shard *shard = lane->shards;
+	while (shard && shard->partition != partition)
+		shard = shard->next;
+	return shard;
+}
+
+/* ---- reading ---- */
+
+static bool room(const struct lane *lane)
+{
+	return lane->open.records < (size_t)lane->ctx.config->transaction_max_records &&
+	       lane->open.rejected_bytes < REJECTED_BYTES;
+}
+
+static bool may_read(const struct lane *lane)
+{
+	return lane->phase != LANE_ABORTING && lane->phase != LANE_CLOSING && !lane->revoking && !lane->failed &&
+	       !lane->breakage && !lane_stopping(lane) && room(lane) && lane->cache.bytes <= lane->cache.budget_bytes;
+}
+
+static void take_message(struct lane *lane, rd_kafka_event_t *event)
+{
+	struct error err;
+	const rd_kafka_message_t *message = rd_kafka_event_message_next(event);
+	struct shard *shard = message ? lane_shard(lane, message->partition) : NULL;
+	if (!shard || shard->phase != SHARD_LIVE || message->offset < shard->position.interactions ||
+	    strcmp(rd_kafka_topic_name(message->rkt), lane->ctx.config->interactions_topic) != 0) {
+		rd_kafka_event_destroy(event);
+		return;
+	}
+	enum status status = shard_apply(shard, &lane->apply, &lane->open, event, message, &err);
+	if (status == STATUS_OK)
+		return;
+	rd_kafka_event_destroy(event);
+	if (status == STATUS_MEMORY)
+		lane_fail(lane, status, &err);
+	else
+		lane_shard_broken(lane, shard, &err);
+}
+
+static void take_rebalance(struct lane *lane, rd_kafka_event_t *event)
+{
+	const rd_kafka_topic_partition_list_t *partitions = rd_kafka_event_topic_partition_list(event);
+	bool assigned = rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+	metrics_add(lane->apply.metrics, METRIC_REBALANCES, 1);
+	log_info("lane %d: %d partitions %s%s", lane->index, partitions->cnt, assigned ? "assigned" : "revoked",
+		 rd_kafka_assignment_lost(lane->consumer) ? " (lost)" : "");
+	if (!assigned) {
+		lane_revoked(lane, event);
+		return;
+	}
+	lane_assigned(lane, partitions);
+	rd_kafka_event_destroy(event);
+}
+
+static void check_fatal(struct lane *lane)
+{
+	struct error err;
+	char text[256];
+	rd_kafka_resp_err_t code = rd_kafka_fatal_error(lane->consumer, text, sizeof text);
+	if (!code)
+		return;
+	if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+		(void)error_set(&err, STATUS_CONFIG,
+				"fenced: another process runs with group %s and instance %s; give each its own",
+				lane->ctx.config->group, lane->ctx.config->instance);
+	else
+		(void)error_set(&err, STATUS_UNAVAILABLE, "consumer: %s", text);
+	lane_fail(lane, err.status, &err);
+}
+
+static void position_lost(struct lane *lane, rd_kafka_event_t *event)
+{
+	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
+	struct shard *shard = where ? lane_shard(lane, where->partition) : NULL;
+	if (shard && shard->phase == SHARD_LIVE) {
+		struct error err;
+		(void)error_set(&err, STATUS_UNAVAILABLE, "%s", rd_kafka_event_error_string(event));
+		lane_shard_broken(lane, shard, &err); /* its restore says what is wrong with the position */
+	}
+	rd_kafka_topic_partition_destroy(where);
+}
+
+static void take_error(struct lane *lane, rd_kafka_event_t *event)
+{
+	switch (rd_kafka_event_error(event)) {
+	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+		break;
+	case RD_KAFKA_RESP_ERR__FATAL:
+		check_fatal(lane);
+		break;
+	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		position_lost(lane, event);
+		break;
+	default:
+		client_note_error(rd_kafka_event_error(event), rd_kafka_event_error_string(event));
+		log_debug("lane %d: %s", lane->index, rd_kafka_event_error_string(event));
+	}
+	rd_kafka_event_destroy(event);
+}
+
+static void take_event(struct lane *lane, rd_kafka_event_t *event)
+{
+	switch (rd_kafka_event_type(event)) {
+	case RD_KAFKA_EVENT_FETCH:
+		take_message(lane, event);
+		break;
+	case RD_KAFKA_EVENT_REBALANCE:
+		take_rebalance(lane, event);
+		break;
+	case RD_KAFKA_EVENT_ERROR:
+		take_error(lane, event);
+		break;
+	default:
+		rd_kafka_event_destroy(event);
+	}
+}
+
+/* Runs new users of the open batch through the trunk before the cut, while a commit may be under way. */
+static void advance(struct lane *lane, size_t at_least)
+{
+	struct error err;
+	struct batch *b = &lane->open;
+	if (b->users_count - b->users_advanced < at_least)
+		return;
+	size_t embeddable = 0;
+	struct user *users[2 * CHECK_EVENTS];
+	while (b->users_advanced < b->users_count && embeddable < sizeof users / sizeof *users) {
+		struct user *u = b->users[b->users_advanced++];
+		if (u->sequence.length > 0)
+			users[embeddable++] = u;
+	}
+	if (trunk_advance(lane->trunk, users, embeddable, &b->unknown_items, &err) != STATUS_OK)
+		lane_fail(lane, err.status, &err);
+}
+
+/* Every so many events: the trunk's work, and the cache's budget. Reading stops while what is not committed exceeds it. */
+static void keep_up(struct lane *lane)
+{
+	advance(lane, CHECK_EVENTS);
+	(void)user_cache_trim(&lane->cache);
+}
+
+void lane_drain(struct lane *lane)
+{
+	for (int n = 0; n < DRAIN_EVENTS; n++) {
+		if (n % CHECK_EVENTS == 0)
+			keep_up(lane);
+		if (!may_read(lane))
+			break;
+		rd_kafka_event_t *event = rd_kafka_queue_poll(lane->consumer_queue, 0);
+		if (!event)
+			break;
+		take_event(lane, event);
+		if (n == DRAIN_EVENTS - 1)
+			lane_wake(lane);
+	}
+	lane_step(lane);
+}
+
+/* ---- what comes next ---- */
+
+static void run_close(struct worker_job *base)
+{
+	struct close_job *job = (struct close_job *)base;
+	if (job->consumer) {
+		(void)rd_kafka_consumer_close(job->consumer);
+		rd_kafka_destroy(job->consumer);
+	}
+	if (job->producer)
+		rd_kafka_destroy(job->producer);
+}
+
+static void done_close(struct worker_job *base)
+{
+	struct close_job *job = (struct close_job *)base;
+	uv_stop(&job->lane->loop);
+}
+
+static void close_lane(struct lane *lane)
+{
+	lane->phase = LANE_CLOSING;
+	uv_poll_stop(&lane->consumer_poll);
+	uv_timer_stop(&lane->cut_timer);
+	if (lane->revoking)
+		rd_kafka_event_destroy(lane->revoking);
+	lane->revoking = NULL;
+	lane_drop_batches(lane);
+	lane_free_shards(lane);
+	if (lane->producer) {
+		uv_poll_stop(&lane->producer_poll);
+		publisher_release(&lane->publisher);
+		rd_kafka_queue_destroy(lane->producer_queue);
+		lane->producer_queue = NULL;
+	}
+	rd_kafka_queue_destroy(lane->consumer_queue);
+	rd_kafka_queue_destroy(lane->idle_queue);
+	lane->consumer_queue = lane->idle_queue = NULL;
+	lane->close_job = (struct close_job){ { run_close, done_close, NULL }, lane, lane->consumer, lane->producer };
+	worker_submit(lane->transactions, &lane->close_job.job);
+}
+
+/* Nothing is produced, committed or waiting; what the disk refuses stays in the changelog. */
+static bool settled(struct lane *lane)
+{
+	if (lane->phase != LANE_RUNNING || lane->store_writing)
+		return false;
+	if (lane->store_retry_us != 0)
+		lane_store_forget(lane);
+	return lane_stored(lane);
+}
+
+static void step_stop(struct lane *lane)
+{
+	if (!lane->failed && lane->producer)
+		lane_cut(lane);
+	bool restores_ended = lane_cancel_restores(lane);
+	if (!settled(lane) || !restores_ended || lane->restorer_probing)
+		return;
+	if (lane->failed || !lane->producer || batch_empty(&lane->open))
+		close_lane(lane);
+}
+
+static void step_revocation(struct lane *lane)
+{
+	if (rd_kafka_assignment_lost(lane->consumer)) {
+		if (!batch_empty(&lane->open) && lane->phase == LANE_RUNNING) {
+			lane_abandon(lane, "partitions were lost");
+			return;
+		}
+	} else {
+		lane_cut(lane);
+	}
+	if (settled(lane) && batch_empty(&lane->open))
+		lane_finish_revocation(lane);
+	if (!lane->revoking)
+		lane_wake(lane); /* reading goes on */
+}
+
+void lane_step(struct lane *lane)
+{
+	if (lane->phase == LANE_CLOSING)
+		return;
+	if (lane->breakage && lane->phase == LANE_RUNNING && !lane->failed) {
+		lane_abandon(lane, "the local store could not be read");
+		return;
+	}
+	if (lane->failed || lane_stopping(lane))
+		step_stop(lane);
+	else if (lane->revoking)
+		step_revocation(lane);
+	else if (!room(lane) || lane->cache.bytes > lane->cache.budget_bytes)
+		lane_cut(lane);
+}
+
+/* ---- readiness ---- */
+
+static void run_probe(struct worker_job *base)
+{
+	struct probe_job *job = (struct probe_job *)base;
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t code = rd_kafka_metadata(job->consumer, 0, NULL, &metadata, PROBE_TIMEOUT_MS);
+	if (code) {
+		client_note_error(code, rd_kafka_err2str(code));
+		return;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	client_note_success();
+}
+
+static void done_probe(struct worker_job *base)
+{
+	struct lane *lane = ((struct probe_job *)base)->lane;
+	lane->restorer_probing = false;
+	lane_wake(lane);
+}
+
+static void probe(struct lane *lane, int64_t now_us)
+{
+	char trouble[64];
+	client_last_error(trouble, sizeof trouble);
+	if (lane->restorer_probing || now_us - lane->probed_us < (trouble[0] ? PROBE_TROUBLED_US : PROBE_US))
+		return;
+	lane->probed_us = now_us;
+	lane->restorer_probing = true;
+	lane->probe_job = (struct probe_job){ { run_probe, done_probe, NULL }, lane, lane->consumer };
+	worker_submit(lane->restorer, &lane->probe_job.job);
+}
+
+static void describe_shard(struct lane *lane, const struct shard *shard, struct shard_status *out)
+{
+	int64_t low = -1, high = -1;
+	(void)rd_kafka_get_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic, shard->partition,
+					     &low, &high);
+	*out = (struct shard_status){
+		.partition = shard->partition,
+		.phase = shard->phase,
+		.position = shard->committed.interactions,
+		.end_offset = high >= 0 ? high : -1,
+		.restore_records = atomic_load(&shard->progress.records),
+		.restore_lag = atomic_load(&shard->progress.lag),
+		.labels_assigned = shard->labels_assigned,
+	};
+	memcpy(out->reason, shard->reason, sizeof out->reason);
+}
+
+/* Why the lane as a whole is not ready; "" where it is. */
+static void describe_trouble(struct lane *lane, char *out, size_t n)
+{
+	char brokers[128];
+	int64_t stuck_us = clock_monotonic_us() - lane->committed_us;
+	client_last_error(brokers, sizeof brokers);
+	if (brokers[0])
+		(void)snprintf(out, n, "brokers: %s", brokers);
+	else if (lane->phase == LANE_STARTING)
+		(void)snprintf(out, n, "waiting for the brokers to open a transactional producer");
+	else if (lane->phase == LANE_COMMITTING && stuck_us > STUCK_COMMIT_US)
+		(void)snprintf(out, n, "brokers: a commit has waited for %lld s", (long long)stuck_us / 1000000);
+	else if (!lane->assigned_once)
+		(void)snprintf(out, n, "waiting for the first assignment");
+	else if (lane->store_reason[0])
+		(void)snprintf(out, n, "%s", lane->store_reason);
+}
+
+static bool room_to_describe(struct lane *lane, size_t count)
+{
+	if (count < lane->described_capacity)
+		return true;
+	size_t capacity = lane->described_capacity ? 2 * lane->described_capacity : 16;
+	struct shard_status *larger = reallocarray(lane->described, capacity, sizeof *larger);
+	if (!larger)
+		return false;
+	lane->described = larger;
+	lane->described_capacity = capacity;
+	return true;
+}
+
+static void publish_status(struct lane *lane)
+{
+	struct lane_status status = { .lane = lane->index, .assigned_once = lane->assigned_once, .ticks = lane->ticks };
+	bool live = true;
+	describe_trouble(lane, status.reason, sizeof status.reason);
+	for (const struct shard *s = lane->shards; s; s = s->next) {
+		if (!room_to_describe(lane, status.count))
+			break;
+		describe_shard(lane, s, &lane->described[status.count++]);
+		live = live && (s->phase == SHARD_LIVE || s->phase == SHARD_DRAINING);
+	}
+	status.shards = lane->described;
+	status.ready = live && !status.reason[0];
+	status_board_publish(lane->ctx.board, lane->index, &status);
+}
+
+static void publish_gauges(struct lane *lane)
+{
+	struct metrics *m = lane->apply.metrics;
+	metrics_set(m, METRIC_CACHE_BYTES, lane->cache.bytes);
+	metrics_set(m, METRIC_CACHE_USERS, lane->cache.users);
+	metrics_set(m, METRIC_UPDATES_OWED, lane->cache.owed);
+	metrics_set(m, METRIC_STORE_FAILED, lane->store_retry_us != 0);
+	metrics_add(m, METRIC_CACHE_EVICTIONS, lane->cache.evictions);
+	lane->cache.evictions = 0;
+}
+
+/* ---- the loop ---- */
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct lane *lane = timer->data;
+	lane->ticks++;
+	if (lane->phase == LANE_CLOSING) {
+		publish_status(lane);
+		return;
+	}
+	check_fatal(lane);
+	rd_kafka_event_t *event = rd_kafka_queue_poll(lane->idle_queue, 0);
+	if (event)
+		rd_kafka_event_destroy(event);
+	lane_store_retry(lane);
+	if (!lane_stopping(lane) && !lane->failed)
+		probe(lane, clock_monotonic_us());
+	publish_gauges(lane);
+	publish_status(lane);
+	lane_drain(lane);
+}
+
+static void on_cut(uv_timer_t *timer)
+{
+	struct lane *lane = timer->data;
+	lane_cut(lane);
+	lane_drain(lane);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+	lane_drain(wake->data);
+}
+
+static void on_consumer_ready(uv_poll_t *handle, int status, int events)
+{
+	struct lane *lane = handle->data;
+	uint64_t count;
+	ssize_t got = read(lane->consumer_fd, &count, sizeof count);
+	(void)got;
+	lane_drain(lane);
+}
+
+static enum status open_consumer(struct lane *lane, struct error *err)
+{
+	static const uint64_t one = 1;
+	enum status status = client_lane_consumer(lane->ctx.config, lane->index, &lane->consumer, err);
+	if (status != STATUS_OK)
+		return status;
+	rd_kafka_poll_set_consumer(lane->consumer);
+	lane->consumer_queue = rd_kafka_queue_get_consumer(lane->consumer);
+	lane->idle_queue = rd_kafka_queue_new(lane->consumer);
+	rd_kafka_queue_io_event_enable(lane->consumer_queue, lane->consumer_fd, &one, sizeof one);
+	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(topics, lane->ctx.config->interactions_topic, RD_KAFKA_PARTITION_UA);
+	rd_kafka_resp_err_t code = rd_kafka_subscribe(lane->consumer, topics);
+	rd_kafka_topic_partition_list_destroy(topics);
+	return code ? error_set(err, STATUS_CONFIG, "subscribe to %s: %s", lane->ctx.config->interactions_topic,
+				rd_kafka_err2str(code))
+		    : STATUS_OK;
+}
+
+static enum status open_loop(struct lane *lane, struct error *err)
+{
+	lane->consumer_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	lane->producer_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (lane->consumer_fd < 0 || lane->producer_fd < 0)
+		return error_set_errno(err, "eventfd");
+	if (uv_loop_init(&lane->loop) != 0)
+		return error_set(err, STATUS_IO, "cannot make an event loop");
+	uv_async_init(&lane->loop, &lane->wake, on_wake);
+	uv_timer_init(&lane->loop, &lane->cut_timer);
+	uv_timer_init(&lane->loop, &lane->tick_timer);
+	uv_poll_init(&lane->loop, &lane->consumer_poll, lane->consumer_fd);
+	uv_poll_init(&lane->loop, &lane->producer_poll, lane->producer_fd);
+	lane->wake.data = lane->cut_timer.data = lane->tick_timer.data = lane;
+	lane->consumer_poll.data = lane->producer_poll.data = lane;
+	return STATUS_OK;
+}
+
+static enum status open_work(struct lane *lane, struct error *err)
+{
+	const struct config *config = lane->ctx.config;
+	char name[16];
+	lane->store_last = &lane->store_first;
+	lane->thinning.interval_us = config->updates_min_interval_ms * 1000;
+	lane->cache.budget_bytes = (size_t)(config->cache_bytes / config->workers);
+	lane->cache.state_bytes = backbone_state_bytes(lane->ctx.backbone);
+	lane->apply = (struct shard_context){ .config = config,
+					      .decoder = lane->ctx.decoder,
+					      .cache = &lane->cache,
+					      .metrics = &lane->ctx.metrics[lane->index] };
+	enum status status = trunk_new(lane->ctx.backbone, &lane->cache, &lane->trunk, err);
+	if (status != STATUS_OK)
+		return status;
+	lane->publisher = (struct publisher){ .config = config,
+					      .backbone = lane->ctx.backbone,
+					      .trunk = lane->trunk,
+					      .thinning = &lane->thinning,
+					      .cache = &lane->cache };
+	status = publisher_init(&lane->publisher, err);
+	(void)snprintf(name, sizeof name, "transact-%d", lane->index);
+	if (status == STATUS_OK)
+		status = worker_new(&lane->loop, name, &lane->transactions, err);
+	(void)snprintf(name, sizeof name, "restore-%d", lane->index);
+	if (status == STATUS_OK)
+		status = worker_new(&lane->loop, name, &lane->restorer, err);
+	lane_next_batch(lane);
+	return status;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+static void free_inside(struct lane *lane)
+{
+	worker_close(lane->transactions);
+	worker_close(lane->restorer);
+	uv_walk(&lane->loop, close_handle, NULL);
+	(void)uv_run(&lane->loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&lane->loop);
+	lane_store_forget(lane);
+	batch_free(&lane->open);
+	batch_free(&lane->committing);
+	publisher_free(&lane->publisher);
+	trunk_free(lane->trunk);
+	buffer_free(&lane->apply.scratch);
+	free(lane->described);
+	close(lane->consumer_fd);
+	close(lane->producer_fd);
+}
+
+static void *lane_main(void *arg)
+{
+	struct lane *lane = arg;
+	uv_poll_start(&lane->consumer_poll, UV_READABLE, on_consumer_ready);
+	uv_timer_start(&lane->tick_timer, on_tick, 0, TICK_MS);
+	uv_timer_start(&lane->cut_timer, on_cut, 0, (uint64_t)lane->ctx.config->transaction_interval_ms);
+	lane_open_producer(lane);
+	(void)uv_run(&lane->loop, UV_RUN_DEFAULT);
+	free_inside(lane);
+	atomic_store(&lane->finished, true);
+	uv_async_send(lane->ctx.exited);
+	return NULL;
+}
+
+enum status lane_start(const struct lane_context *ctx, int index, struct lane **ret, struct error *err)
+{
+	struct lane *lane = calloc(1, sizeof *lane);
+	if (!lane)
+		return error_set_memory(err);
+	lane->ctx = *ctx;
+	lane->index = index;
+	const char *every = getenv("PETERD_TEST_ABORT_EVERY"); /* fault injection, for the project's own tests */
+	lane->abort_every = every ? (unsigned)strtoul(every, NULL, 10) : 0;
+	enum status status = open_loop(lane, err);
+	if (status == STATUS_OK)
+		status = open_work(lane, err);
+	if (status == STATUS_OK)
+		status = open_consumer(lane, err);
+	char name[16];
+	(void)snprintf(name, sizeof name, "lane-%d", index);
+	if (status == STATUS_OK && pthread_create(&lane->thread, NULL, lane_main, lane) != 0)
+		status = error_set(err, STATUS_IO, "cannot start a thread");
+	if (status == STATUS_OK) {
+		pthread_setname_np(lane->thread, name);
+		*ret = lane;
+		return STATUS_OK;
+	}
+	return error_prefix(err, "lane %d", index); /* the process ends: what is half open goes with it */
+}
+
+void lane_stop(struct lane *lane)
+{
+	atomic_store(&lane->stop_wanted, true);
+	uv_async_send(&lane->wake);
+}
+
+bool lane_finished(struct lane *lane, enum status *ret_status, struct error *ret_err)
+{
+	if (!atomic_load(&lane->finished))
+		return false;
+	*ret_status = lane->result;
+	*ret_err = lane->err;
+	return true;
+}
+
+void lane_join_free(struct lane *lane)
+{
+	if (!lane)
+		return;
+	pthread_join(lane->thread, NULL);
+	free(lane);
+}

@@ -1,0 +1,441 @@
+/* A lane's partitions: assignment, restore from store and changelog, revocation, and the way back after a failure. */
+#include "daemon/lane_private.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CALL_MS = 2000, PAUSE_US = 200000 };
+
+/* ---- restore: on the restorer's thread ---- */
+
+static bool cancelled(const struct restore_job *job)
+{
+	return atomic_load(&job->cancel);
+}
+
+/* The group's offset of the partition, stable (no transaction pending); -1 where it has none. */
+static enum status read_committed_offset(struct restore_job *job, int64_t *ret)
+{
+	struct lane *lane = job->lane;
+	while (!cancelled(job)) {
+		rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, job->shard->partition);
+		rd_kafka_resp_err_t code = rd_kafka_committed(lane->consumer, list, CALL_MS);
+		if (!code)
+			code = list->elems[0].err;
+		int64_t offset = list->elems[0].offset;
+		rd_kafka_topic_partition_list_destroy(list);
+		if (!code) {
+			*ret = offset >= 0 ? offset : -1;
+			return STATUS_OK;
+		}
+		client_note_error(code, rd_kafka_err2str(code));
+		usleep(PAUSE_US);
+	}
+	return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
+}
+
+/* Where the log of a fresh partition begins, or where a restored position lies outside of it. */
+static enum status check_bounds(struct restore_job *job)
+{
+	struct lane *lane = job->lane;
+	int64_t low, high;
+	rd_kafka_resp_err_t code;
+	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic,
+							job->shard->partition, &low, &high, CALL_MS))) {
+		if (cancelled(job))
+			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
+		usleep(PAUSE_US);
+	}
+	if (job->fresh)
+		job->position = (struct position){ low, -1, -1, -1 };
+	if (job->position.interactions < low || job->position.interactions > high)
+		return error_set(
+			&job->err, STATUS_DATA,
+			"position %lld lies outside of the log, %lld to %lld: interactions were deleted before "
+			"they were read, or the topic was made anew; reset the group's offsets and %s to go on",
+			(long long)job->position.interactions, (long long)low, (long long)high,
+			lane->ctx.config->changelog_topic);
+	return STATUS_OK;
+}
+
+static enum status note_owed(void *arg, struct slice id, struct error *err)
+{
+	struct buffer *owed = arg;
+	buffer_append_varint(owed, (int64_t)id.length);
+	buffer_append(owed, id.data, id.length);
+	return owed->failed ? error_set_memory(err) : STATUS_OK;
+}
+
+static enum status open_shard(struct restore_job *job)
+{
+	if (job->store)
+		return STATUS_OK;
+	struct store *store;
+	enum status status = store_gate_wait(job->lane->ctx.gate, &job->cancel, &store, &job->err);
+	return status == STATUS_OK ? store_shard_open(store, job->shard->partition, &job->store, &job->err) : status;
+}
+
+static enum status reset_if_damaged(struct restore_job *job)
+{
+	struct position position;
+	bool found;
+	enum status status = store_shard_position(job->store, &position, &found, &job->err);
+	if (status != STATUS_DATA && !job->reset)
+		return status;
+	log_warning("lane %d: partition %d: the local store is damaged: rebuilding it from %s", job->lane->index,
+		    job->shard->partition, job->lane->ctx.config->changelog_topic);
+	job->reset = false;
+	return store_shard_reset(job->store, &job->err);
+}
+
+static enum status catch_up(struct restore_job *job)
+{
+	struct lane *lane = job->lane;
+	int64_t group_offset;
+	bool found = false;
+	enum status status = open_shard(job);
+	if (status == STATUS_OK)
+		status = reset_if_damaged(job);
+	if (status == STATUS_OK)
+		status = read_committed_offset(job, &group_offset);
+	if (status == STATUS_OK)
+		status = restore_shard(lane->ctx.config, job->store, job->shard->partition, group_offset, &job->cancel,
+				       &job->shard->progress, &job->position, &found, &job->err);
+	job->fresh = !found;
+	if (status == STATUS_OK)
+		status = check_bounds(job);
+	buffer_clear(&job->owed);
+	if (status != STATUS_OK)
+		return status;
+	status = store_shard_owed(job->store, note_owed, &job->owed, &job->err);
+	if (status != STATUS_DATA)
+		return status;
+	job->reset = true; /* the next try begins it anew */
+	job->err.status = STATUS_IO;
+	return STATUS_IO;
+}
+
+/* The input stands at the restored position, still paused. The assignment may need a moment to take effect. */
+static enum status seek_input(struct restore_job *job)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, job->lane->ctx.config->interactions_topic, job->shard->partition)
+		->offset = job->position.interactions;
+	bool done = false;
+	while (!cancelled(job) && !(done = lane_seek(job->lane->consumer, list)))
+		usleep(PAUSE_US);
+	rd_kafka_topic_partition_list_destroy(list);
+	return done ? STATUS_OK : error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
+}
+
+static void run_restore(struct worker_job *base)
+{
+	struct restore_job *job = (struct restore_job *)base;
+	int64_t begin_us = clock_monotonic_us();
+	job->status = catch_up(job);
+	while ((job->status == STATUS_IO || job->status == STATUS_UNAVAILABLE) && !cancelled(job)) {
+		log_warning("lane %d: partition %d: %s; trying again", job->lane->index, job->shard->partition,
+			    job->err.text);
+		usleep(5 * PAUSE_US);
+		job->status = catch_up(job);
+	}
+	if (job->status == STATUS_OK)
+		job->status = seek_input(job);
+	job->took_us = clock_monotonic_us() - begin_us;
+}
+
+/* ---- restore: on the loop ---- */
+
+static rd_kafka_topic_partition_list_t *just(const struct lane *lane, const struct shard *shard)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, shard->partition);
+	return list;
+}
+
+static void set_paused(struct lane *lane, const struct shard *shard, bool paused)
+{
+	rd_kafka_topic_partition_list_t *list = just(lane, shard);
+	(void)(paused ? rd_kafka_pause_partitions(lane->consumer, list)
+		      : rd_kafka_resume_partitions(lane->consumer, list));
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+static enum status load_owed(struct lane *lane, struct shard *shard, struct slice id, struct error *err)
+{
+	struct user *u;
+	enum status status = shard_user(shard, &lane->apply, id, &u, err);
+	if (status != STATUS_OK || u->owed)
+		return status;
+	u->owed_recorded = true;
+	user_cache_set_owed(&lane->cache, u, true);
+	thinning_overdue(&lane->thinning, u);
+	return STATUS_OK;
+}
+
+static enum status load_all_owed(struct lane *lane, struct shard *shard, const struct buffer *owed, struct error *err)
+{
+	const uint8_t *at = owed->data, *end = owed->data + owed->length;
+	int64_t length;
+	enum status status = STATUS_OK;
+	while (at < end && status == STATUS_OK && varint_read(&at, end, &length)) {
+		status = load_owed(lane, shard, (struct slice){ at, (size_t)length }, err);
+		at += length;
+	}
+	return status;
+}
+
+static void shard_failed(struct lane *lane, struct shard *shard, const struct error *err)
+{
+	shard->phase = SHARD_FAILED;
+	(void)snprintf(shard->reason, sizeof shard->reason, "%.150s", err->text);
+	log_error("lane %d: partition %d stopped: %s", lane->index, shard->partition, err->text);
+}
+
+static void go_live(struct lane *lane, struct shard *shard, const struct restore_job *job)
+{
+	struct error err;
+	shard->position = shard->committed = job->position;
+	shard->phase = SHARD_LIVE;
+	shard->reason[0] = '\0';
+	metrics_add(lane->apply.metrics, METRIC_RESTORE_RECORDS, (uint64_t)atomic_load(&shard->progress.records));
+	metrics_observe(lane->apply.metrics, METRIC_RESTORE_SECONDS, (double)job->took_us / 1e6);
+	if (load_all_owed(lane, shard, &job->owed, &err) != STATUS_OK) {
+		lane_shard_broken(lane, shard, &err);
+		return;
+	}
+	log_info("lane %d: partition %d live at offset %lld, %lld changelog records read in %lld ms", lane->index,
+		 shard->partition, (long long)job->position.interactions,
+		 (long long)atomic_load(&shard->progress.records), (long long)job->took_us / 1000);
+	set_paused(lane, shard, false);
+}
+
+static void done_restore(struct worker_job *base)
+{
+	struct restore_job *job = (struct restore_job *)base;
+	struct lane *lane = job->lane;
+	struct shard *shard = job->shard;
+	shard->restoring = NULL;
+	shard->store = job->store;
+	if (job->status == STATUS_OK && !cancelled(job))
+		go_live(lane, shard, job);
+	else if (job->status == STATUS_MEMORY)
+		lane_fail(lane, job->status, &job->err);
+	else if (!cancelled(job))
+		shard_failed(lane, shard, &job->err);
+	buffer_free(&job->owed);
+	free(job);
+	lane_wake(lane);
+}
+
+static void restore(struct lane *lane, struct shard *shard, bool reset)
+{
+	struct restore_job *job = calloc(1, sizeof *job);
+	if (!job) {
+		struct error err;
+		lane_fail(lane, error_set_memory(&err), &err);
+		return;
+	}
+	job->lane = lane;
+	job->shard = shard;
+	job->store = shard->store;
+	job->reset = reset;
+	job->job = (struct worker_job){ .run = run_restore, .done = done_restore };
+	shard->store = NULL;
+	shard->phase = SHARD_RESTORING;
+	shard->restoring = job;
+	atomic_store(&shard->progress.records, 0);
+	atomic_store(&shard->progress.lag, -1);
+	worker_submit(lane->restorer, &job->job);
+}
+
+bool lane_cancel_restores(struct lane *lane)
+{
+	bool none = true;
+	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
+		if (shard->restoring)
+			atomic_store(&shard->restoring->cancel, true);
+		none = none && !shard->restoring;
+	}
+	return none;
+}
+
+/* ---- assignment ---- */
+
+void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions)
+{
+	const struct config *config = lane->ctx.config;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2 * partitions->cnt);
+	for (int i = 0; i < partitions->cnt; i++) {
+		/* Where to begin is known after the restore; until then the partition is paused. */
+		int32_t partition = partitions->elems[i].partition;
+		rd_kafka_topic_partition_list_add(list, config->interactions_topic, partition)->offset =
+			RD_KAFKA_OFFSET_END;
+		if (lane->ctx.labels)
+			rd_kafka_topic_partition_list_add(list, config->labels_topic, partition)->offset =
+				RD_KAFKA_OFFSET_END;
+	}
+	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
+	if (error) {
+		log_error("lane %d: assign: %s", lane->index, rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+	}
+	if (list->cnt > 0)
+		(void)rd_kafka_pause_partitions(lane->consumer, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	for (int i = 0; i < partitions->cnt; i++) {
+		struct shard *shard = shard_new(partitions->elems[i].partition, &lane->thinning);
+		if (!shard) {
+			struct error err;
+			lane_fail(lane, error_set_memory(&err), &err);
+			return;
+		}
+		shard->labels_assigned = lane->ctx.labels;
+		shard->next = lane->shards;
+		lane->shards = shard;
+		if (lane->phase != LANE_STARTING)
+			restore(lane, shard, false);
+	}
+	lane->assigned_once = true;
+}
+
+/* ---- revocation ---- */
+
+static bool names(const rd_kafka_topic_partition_list_t *list, const struct lane *lane, const struct shard *shard)
+{
+	return rd_kafka_topic_partition_list_find(list, lane->ctx.config->interactions_topic, shard->partition) != NULL;
+}
+
+void lane_revoked(struct lane *lane, rd_kafka_event_t *event)
+{
+	const rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(event);
+	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
+		if (!names(list, lane, shard))
+			continue;
+		if (shard->restoring)
+			atomic_store(&shard->restoring->cancel, true);
+		if (shard->phase == SHARD_LIVE)
+			shard->phase = SHARD_DRAINING;
+	}
+	lane->revoking = event;
+}
+
+/* Unassigns what the event names, labels included. */
+static void unassign(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_copy(partitions);
+	for (int i = 0; i < partitions->cnt && lane->ctx.labels; i++)
+		rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, partitions->elems[i].partition);
+	rd_kafka_error_t *error = rd_kafka_incremental_unassign(lane->consumer, list);
+	if (error) {
+		log_warning("lane %d: unassign: %s", lane->index, rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+void lane_finish_revocation(struct lane *lane)
+{
+	const rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(lane->revoking);
+	for (struct shard *shard = lane->shards; shard; shard = shard->next)
+		if (names(list, lane, shard) && shard->restoring)
+			return;
+	for (struct shard **at = &lane->shards; *at;) {
+		struct shard *shard = *at;
+		if (!names(list, lane, shard)) {
+			at = &shard->next;
+			continue;
+		}
+		log_info("lane %d: partition %d left at offset %lld", lane->index, shard->partition,
+			 (long long)shard->committed.interactions);
+		*at = shard->next;
+		shard_free(shard, &lane->cache);
+	}
+	unassign(lane, list);
+	rd_kafka_event_destroy(lane->revoking);
+	lane->revoking = NULL;
+}
+
+/* ---- the way back ---- */
+
+rd_kafka_topic_partition_list_t *lane_seeks(const struct lane *lane)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
+	for (const struct shard *shard = lane->shards; shard; shard = shard->next)
+		if (shard->phase == SHARD_LIVE)
+			rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, shard->partition)
+				->offset = shard->committed.interactions;
+	return list;
+}
+
+void lane_shard_broken(struct lane *lane, struct shard *shard, const struct error *err)
+{
+	log_warning("lane %d: partition %d: local store: %s: rebuilding it from %s", lane->index, shard->partition,
+		    err->text, lane->ctx.config->changelog_topic);
+	(void)snprintf(shard->reason, sizeof shard->reason, "local store: %.140s", err->text);
+	shard->broken = true;
+	shard->damaged = err->status == STATUS_DATA;
+	lane->breakage = true;
+	set_paused(lane, shard, true);
+}
+
+void lane_suspend_all(struct lane *lane)
+{
+	lane_drop_batches(lane);
+	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
+		shard_drop_users(shard, &lane->cache);
+		if (shard->phase != SHARD_LIVE)
+			continue;
+		set_paused(lane, shard, true);
+		shard->phase = SHARD_RESTORING;
+	}
+}
+
+void lane_restore_all(struct lane *lane)
+{
+	lane_store_forget(lane);
+	for (struct shard *shard = lane->shards; shard; shard = shard->next)
+		if (shard->phase == SHARD_RESTORING && !shard->restoring)
+			restore(lane, shard, false);
+}
+
+void lane_resume_after_abort(struct lane *lane)
+{
+	struct error err;
+	lane->breakage = false;
+	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
+		if (shard->phase != SHARD_LIVE)
+			continue;
+		shard->position = shard->committed;
+		if (shard->broken) {
+			bool damaged = shard->damaged;
+			shard->broken = shard->damaged = false;
+			shard_drop_users(shard, &lane->cache);
+			restore(lane, shard, damaged);
+			continue;
+		}
+		struct buffer owed = { 0 };
+		enum status status = store_shard_owed(shard->store, note_owed, &owed, &err);
+		if (status == STATUS_OK)
+			status = load_all_owed(lane, shard, &owed, &err);
+		buffer_free(&owed);
+		if (status != STATUS_OK)
+			lane_shard_broken(lane, shard, &err);
+	}
+}
+
+void lane_free_shards(struct lane *lane)
+{
+	while (lane->shards) {
+		struct shard *shard = lane->shards;
+		lane->shards = shard->next;
+		shard_free(shard, &lane->cache);
+	}
+}

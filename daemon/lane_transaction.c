@@ -1,0 +1,572 @@
+/* A lane's transactions: the producer, the cut of a batch, its commit or abort, and its way into the local store. */
+#include "daemon/lane_private.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "io/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	SLICE_MS = 1000,          /* a blocking call returns this often, and is resumed */
+	PAUSE_US = 200000,        /* between tries */
+	STORE_RETRY_US = 1000000, /* between tries of a write that the disk refused */
+	SEEK_TIMEOUT_MS = 5000,
+};
+
+/* ---- the producer ---- */
+
+static bool is_over(const struct lane *lane)
+{
+	return atomic_load(&lane->stop_wanted) || atomic_load(&lane->failed);
+}
+
+/* One try; false: try again. */
+static bool try_open(struct open_job *job)
+{
+	if (!job->producer) {
+		job->status = client_lane_producer(job->lane->ctx.config, job->lane->index, &job->producer, &job->err);
+		if (job->status != STATUS_OK)
+			return true;
+	}
+	rd_kafka_error_t *error = rd_kafka_init_transactions(job->producer, SLICE_MS);
+	if (!error)
+		return true;
+	client_note_error(rd_kafka_error_code(error), rd_kafka_error_string(error));
+	if (rd_kafka_error_is_fatal(error)) {
+		rd_kafka_destroy(job->producer);
+		job->producer = NULL;
+	}
+	rd_kafka_error_destroy(error);
+	usleep(PAUSE_US);
+	return false;
+}
+
+static void run_open(struct worker_job *base)
+{
+	struct open_job *job = (struct open_job *)base;
+	if (job->old)
+		rd_kafka_destroy(job->old);
+	job->old = job->producer = NULL;
+	job->status = STATUS_OK;
+	while (!try_open(job)) {
+		if (!is_over(job->lane))
+			continue;
+		if (job->producer)
+			rd_kafka_destroy(job->producer);
+		job->producer = NULL;
+		job->status = error_set(&job->err, STATUS_UNAVAILABLE, "stopped before the brokers answered");
+		return;
+	}
+	if (job->status == STATUS_OK)
+		client_note_success();
+}
+
+static void on_producer_ready(uv_poll_t *handle, int status, int events)
+{
+	struct lane *lane = handle->data;
+	uint64_t count;
+	ssize_t got = read(lane->producer_fd, &count, sizeof count);
+	(void)got;
+	lane_drain_reports(lane);
+}
+
+static void done_open(struct worker_job *base)
+{
+	struct open_job *job = (struct open_job *)base;
+	struct lane *lane = job->lane;
+	static const uint64_t one = 1;
+	lane->phase = LANE_RUNNING;
+	if (job->status != STATUS_OK) {
+		if (job->status != STATUS_UNAVAILABLE)
+			lane_fail(lane, job->status, &job->err);
+		lane_wake(lane);
+		return;
+	}
+	lane->producer = job->producer;
+	lane->producer_queue = rd_kafka_queue_get_main(lane->producer);
+	rd_kafka_queue_io_event_enable(lane->producer_queue, lane->producer_fd, &one, sizeof one);
+	uv_poll_start(&lane->producer_poll, UV_READABLE, on_producer_ready);
+	struct error err;
+	if (publisher_use(&lane->publisher, lane->producer, &err) != STATUS_OK) {
+		lane_fail(lane, err.status, &err);
+		lane_wake(lane);
+		return;
+	}
+	lane_restore_all(lane);
+	lane_wake(lane);
+}
+
+static void release_producer(struct lane *lane)
+{
+	if (!lane->producer)
+		return;
+	uv_poll_stop(&lane->producer_poll);
+	publisher_release(&lane->publisher);
+	rd_kafka_queue_io_event_enable(lane->producer_queue, -1, NULL, 0);
+	rd_kafka_queue_destroy(lane->producer_queue);
+	lane->producer_queue = NULL;
+	lane->open_job.old = lane->producer;
+	lane->producer = NULL;
+}
+
+void lane_open_producer(struct lane *lane)
+{
+	lane->phase = LANE_STARTING;
+	release_producer(lane);
+	lane->open_job.lane = lane;
+	lane->open_job.job = (struct worker_job){ .run = run_open, .done = done_open };
+	worker_submit(lane->transactions, &lane->open_job.job);
+}
+
+static void take_report(struct lane *lane, const rd_kafka_message_t *message)
+{
+	struct batch_shard *part = publish_opaque_shard(&lane->committing, message->_private);
+	if (!part) /* still being produced */
+		part = publish_opaque_shard(&lane->open, message->_private);
+	if (part && !message->err)
+		part->position.changelog = message->offset + 1;
+}
+
+static void drain_reports(void *arg, int wait_ms)
+{
+	struct lane *lane = arg;
+	rd_kafka_event_t *event;
+	while (lane->producer_queue && (event = rd_kafka_queue_poll(lane->producer_queue, wait_ms))) {
+		const rd_kafka_message_t *message;
+		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+			while ((message = rd_kafka_event_message_next(event)))
+				take_report(lane, message);
+		else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+			client_note_error(rd_kafka_event_error(event), rd_kafka_event_error_string(event));
+		rd_kafka_event_destroy(event);
+		wait_ms = 0;
+	}
+}
+
+void lane_drain_reports(struct lane *lane)
+{
+	lane->publisher.drain_reports = drain_reports;
+	lane->publisher.drain_arg = lane;
+	drain_reports(lane, 0);
+}
+
+/* ---- batches ---- */
+
+void lane_next_batch(struct lane *lane)
+{
+	lane->open.number = ++lane->next_number;
+}
+
+static void drop_batch_users(struct lane *lane, struct batch *batch, uint64_t unless)
+{
+	for (size_t i = 0; i < batch->users_count; i++) {
+		struct user *u = batch->users[i];
+		if (u->batch == unless)
+			continue; /* the later batch has it too, and drops it */
+		thinning_remove(&lane->thinning, u);
+		user_cache_drop(&lane->cache, u);
+	}
+}
+
+void lane_drop_batches(struct lane *lane)
+{
+	drop_batch_users(lane, &lane->committing, lane->open.number);
+	drop_batch_users(lane, &lane->open, 0);
+	batch_clear(&lane->committing);
+	batch_clear(&lane->open);
+	lane_next_batch(lane);
+}
+
+/* ---- the store, after a commit ---- */
+
+static void free_store_job(struct store_job *job)
+{
+	for (size_t i = 0; i < job->count; i++)
+		store_batch_free(job->parts[i].batch);
+	free(job->parts);
+	free(job);
+}
+
+static void run_store(struct worker_job *base)
+{
+	struct store_job *job = (struct store_job *)base;
+	int64_t begin_us = clock_monotonic_us();
+	job->status = STATUS_OK;
+	while (job->written < job->count && job->status == STATUS_OK) {
+		job->status = store_batch_write(job->parts[job->written].batch, &job->parts[job->written].position,
+						&job->err);
+		job->written += job->status == STATUS_OK;
+	}
+	job->took_us = clock_monotonic_us() - begin_us;
+}
+
+static void note_store_trouble(struct lane *lane, const struct error *err)
+{
+	if (lane->store_retry_us == 0)
+		log_error("lane %d: local store: %s; going on without it, trying again", lane->index, err->text);
+	lane->store_retry_us = clock_monotonic_us() + STORE_RETRY_US;
+	(void)snprintf(lane->store_reason, sizeof lane->store_reason, "local store: %.140s", err->text);
+}
+
+static void done_store(struct worker_job *base)
+{
+	struct store_job *job = (struct store_job *)base;
+	struct lane *lane = job->lane;
+	lane->store_writing = false;
+	if (job->status != STATUS_OK) {
+		note_store_trouble(lane, &job->err);
+		lane_wake(lane);
+		return;
+	}
+	if (lane->store_retry_us != 0)
+		log_info("lane %d: the local store takes writes again", lane->index);
+	lane->store_retry_us = 0;
+	lane->store_reason[0] = '\0';
+	lane->cache.stored = job->number;
+	metrics_observe(lane->apply.metrics, METRIC_STORE_WRITE_SECONDS, (double)job->took_us / 1e6);
+	lane->store_first = job->next;
+	if (!lane->store_first)
+		lane->store_last = &lane->store_first;
+	free_store_job(job);
+	lane_store_retry(lane);
+	lane_wake(lane);
+}
+
+bool lane_stored(const struct lane *lane)
+{
+	return lane->store_first == NULL;
+}
+
+void lane_store_retry(struct lane *lane)
+{
+	struct store_job *job = lane->store_first;
+	if (!job || lane->store_writing || clock_monotonic_us() < lane->store_retry_us)
+		return;
+	lane->store_writing = true;
+	job->job = (struct worker_job){ .run = run_store, .done = done_store };
+	worker_submit(lane->transactions, &job->job);
+}
+
+void lane_store_forget(struct lane *lane)
+{
+	while (lane->store_first) {
+		struct store_job *job = lane->store_first;
+		lane->store_first = job->next;
+		free_store_job(job);
+	}
+	lane->store_last = &lane->store_first;
+}
+
+/* Moves the committed batch's store batches into a job. */
+static bool queue_store(struct lane *lane, struct batch *batch)
+{
+	struct store_job *job = calloc(1, sizeof *job);
+	if (job)
+		job->parts = calloc(batch->shards_count, sizeof *job->parts);
+	if (!job || !job->parts) {
+		free(job);
+		return false;
+	}
+	job->lane = lane;
+	job->number = batch->number;
+	for (size_t i = 0; i < batch->shards_count; i++) {
+		job->parts[i].batch = batch->shards[i].store;
+		job->parts[i].position = batch->shards[i].position;
+		batch->shards[i].store = NULL;
+	}
+	job->count = batch->shards_count;
+	*lane->store_last = job;
+	lane->store_last = &job->next;
+	return true;
+}
+
+/* ---- commit ---- */
+
+static bool failed_for_good(struct commit_job *job, rd_kafka_error_t *error)
+{
+	bool resume = !rd_kafka_error_is_fatal(error) && !rd_kafka_error_txn_requires_abort(error) &&
+		      rd_kafka_error_is_retriable(error);
+	if (!resume) {
+		job->result = rd_kafka_error_is_fatal(error) ? COMMIT_FATAL : COMMIT_ABORT;
+		(void)snprintf(job->reason, sizeof job->reason, "%s", rd_kafka_error_string(error));
+	}
+	rd_kafka_error_destroy(error);
+	return !resume;
+}
+
+static void run_commit(struct worker_job *base)
+{
+	struct commit_job *job = (struct commit_job *)base;
+	int64_t begin_us = clock_monotonic_us();
+	rd_kafka_error_t *error;
+	job->result = COMMIT_DONE;
+	while ((error = rd_kafka_send_offsets_to_transaction(job->producer, job->offsets, job->group, 10 * SLICE_MS)))
+		if (failed_for_good(job, error))
+			return;
+	if (job->abort_instead) {
+		job->result = COMMIT_ABORT;
+		(void)snprintf(job->reason, sizeof job->reason, "fault injection");
+		return;
+	}
+	while ((error = rd_kafka_commit_transaction(job->producer, SLICE_MS)))
+		if (failed_for_good(job, error))
+			return;
+	job->took_us = clock_monotonic_us() - begin_us;
+}
+
+static void count_committed(struct lane *lane, const struct batch *batch, int64_t took_us)
+{
+	struct metrics *m = lane->apply.metrics;
+	int64_t now_ms = clock_wall_ms();
+	metrics_add(m, METRIC_INTERACTIONS, batch->interactions);
+	metrics_add(m, METRIC_INTERACTIONS_LATE, batch->late);
+	metrics_add(m, METRIC_INTERACTIONS_FILTERED, batch->filtered);
+	metrics_add(m, METRIC_INTERACTIONS_OOV, batch->unknown_items);
+	metrics_add(m, METRIC_USERS_FORGOTTEN, batch->forgotten);
+	metrics_add(m, METRIC_UPDATES, batch->updates);
+	for (size_t i = 0; i < batch->rejected_count; i++)
+		metrics_add_reason(m, METRIC_DEADLETTERS, batch->rejected[i].reason, 1);
+	for (size_t i = 0; i < batch->appended_count; i++)
+		metrics_observe(m, METRIC_EVENT_TO_UPDATE_SECONDS, (double)(now_ms - batch->appended_ms[i]) / 1e3);
+	metrics_add(m, METRIC_TRANSACTIONS_COMMITTED, 1);
+	metrics_observe(m, METRIC_TRANSACTION_SECONDS, (double)took_us / 1e6);
+}
+
+static void committed(struct lane *lane, const struct commit_job *job)
+{
+	struct error err;
+	client_note_success();
+	lane_drain_reports(lane);
+	count_committed(lane, &lane->committing, job->took_us);
+	for (size_t i = 0; i < lane->committing.shards_count; i++)
+		lane->committing.shards[i].shard->committed = lane->committing.shards[i].position;
+	if (!queue_store(lane, &lane->committing)) {
+		(void)error_set_memory(&err);
+		lane_fail(lane, STATUS_MEMORY, &err);
+	}
+	batch_clear(&lane->committing);
+	lane->phase = LANE_RUNNING;
+	lane_store_retry(lane);
+	if (clock_monotonic_us() - lane->cut_us >= lane->ctx.config->transaction_interval_ms * 1000)
+		lane_cut(lane);
+}
+
+/* ---- abort ---- */
+
+/* librdkafka before 2.1.0 takes a seek's milliseconds for microseconds. */
+static int seek_timeout(void)
+{
+	return rd_kafka_version() < 0x02010000 ? SEEK_TIMEOUT_MS * 1000 : SEEK_TIMEOUT_MS;
+}
+
+bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks)
+{
+	if (seeks->cnt == 0)
+		return true;
+	rd_kafka_error_t *error = rd_kafka_seek_partitions(consumer, seeks, seek_timeout());
+	bool done = !error;
+	if (error)
+		rd_kafka_error_destroy(error);
+	for (int i = 0; i < seeks->cnt && done; i++)
+		done = !seeks->elems[i].err;
+	return done;
+}
+
+static void run_abort(struct worker_job *base)
+{
+	struct abort_job *job = (struct abort_job *)base;
+	job->fatal = false;
+	rd_kafka_error_t *error = NULL;
+	while (job->producer && (error = rd_kafka_abort_transaction(job->producer, SLICE_MS))) {
+		bool resume = !rd_kafka_error_is_fatal(error) && rd_kafka_error_is_retriable(error);
+		job->fatal = !resume;
+		(void)snprintf(job->reason, sizeof job->reason, "abort: %s", rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+		if (!resume)
+			return;
+	}
+	if (!lane_seek(job->consumer, job->seeks)) {
+		job->fatal = true;
+		(void)snprintf(job->reason, sizeof job->reason, "the inputs could not be rewound");
+	}
+}
+
+static void begin_anew(struct lane *lane, const char *why)
+{
+	log_warning("lane %d: %s: new producer, back to the last commit", lane->index, why);
+	lane_suspend_all(lane);
+	lane_open_producer(lane);
+}
+
+static void done_abort(struct worker_job *base)
+{
+	struct abort_job *job = (struct abort_job *)base;
+	struct lane *lane = job->lane;
+	rd_kafka_topic_partition_list_destroy(job->seeks);
+	job->seeks = NULL;
+	if (job->fatal) {
+		begin_anew(lane, job->reason);
+		return;
+	}
+	lane->phase = LANE_RUNNING;
+	if (lane_stored(lane)) {
+		lane_drop_batches(lane);
+		lane_resume_after_abort(lane);
+	} else {
+		lane_suspend_all(lane);
+		lane_restore_all(lane); /* the disk fails: what the store lacks comes from the changelog */
+	}
+	lane_wake(lane);
+}
+
+static void start_abort(struct lane *lane, bool in_transaction, const char *why)
+{
+	struct abort_job *job = &lane->abort_job;
+	log_warning("lane %d: %s: back to the last commit", lane->index, why);
+	metrics_add(lane->apply.metrics, METRIC_TRANSACTIONS_ABORTED, 1);
+	lane->phase = LANE_ABORTING;
+	job->lane = lane;
+	job->producer = in_transaction ? lane->producer : NULL;
+	job->consumer = lane->consumer;
+	job->seeks = lane_seeks(lane);
+	job->job = (struct worker_job){ .run = run_abort, .done = done_abort };
+	worker_submit(lane->transactions, &job->job);
+}
+
+void lane_abandon(struct lane *lane, const char *why)
+{
+	start_abort(lane, false, why);
+}
+
+/* ---- the cut ---- */
+
+static void done_commit(struct worker_job *base)
+{
+	struct commit_job *job = (struct commit_job *)base;
+	struct lane *lane = job->lane;
+	rd_kafka_topic_partition_list_destroy(job->offsets);
+	rd_kafka_consumer_group_metadata_destroy(job->group);
+	switch (job->result) {
+	case COMMIT_DONE:
+		committed(lane, job);
+		break;
+	case COMMIT_ABORT:
+		start_abort(lane, true, job->reason);
+		break;
+	case COMMIT_FATAL:
+		metrics_add(lane->apply.metrics, METRIC_TRANSACTIONS_ABORTED, 1);
+		begin_anew(lane, job->reason);
+		break;
+	}
+	lane_wake(lane);
+}
+
+/* Users whose held-back update is due join the batch; all of them when memory is short or the lane stops. */
+static bool collect_due(struct lane *lane, int64_t now_us)
+{
+	bool hurry = lane_stopping(lane) || !user_cache_trim(&lane->cache);
+	struct user *u;
+	while (lane->open.users_count < (size_t)lane->ctx.config->transaction_max_records &&
+	       (u = thinning_due(&lane->thinning, now_us, hurry))) {
+		if (!batch_touch_shard(&lane->open, u->shard) || !batch_touch_user(&lane->open, u))
+			return false;
+		hurry = lane_stopping(lane) || (hurry && lane->cache.bytes > lane->cache.budget_bytes);
+	}
+	return true;
+}
+
+static enum status expire(struct lane *lane, struct error *err)
+{
+	enum status status = STATUS_OK;
+	for (size_t i = 0; i < lane->open.shards_count && status == STATUS_OK; i++) {
+		struct shard *shard = lane->open.shards[i].shard;
+		status = shard_expire(shard, &lane->apply, &lane->open, err);
+		if (status != STATUS_OK && status != STATUS_MEMORY)
+			lane_shard_broken(lane, shard, err);
+	}
+	return status;
+}
+
+static rd_kafka_topic_partition_list_t *offsets_of(const struct lane *lane, const struct batch *batch)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)batch->shards_count);
+	for (size_t i = 0; i < batch->shards_count; i++) {
+		const struct batch_shard *part = &batch->shards[i];
+		rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, part->shard->partition)
+			->offset = part->position.interactions;
+	}
+	return list;
+}
+
+static void submit_commit(struct lane *lane)
+{
+	struct commit_job *job = &lane->commit_job;
+	job->lane = lane;
+	job->producer = lane->producer;
+	job->offsets = offsets_of(lane, &lane->committing);
+	lane->commits++;
+	job->abort_instead = lane->abort_every && lane->commits % lane->abort_every == 0;
+	job->job = (struct worker_job){ .run = run_commit, .done = done_commit };
+	lane->phase = LANE_COMMITTING;
+	lane->committed_us = clock_monotonic_us();
+	worker_submit(lane->transactions, &job->job);
+}
+
+/* Produces the open batch in a new transaction. False: it failed, and what follows is under way. */
+static bool produce_open(struct lane *lane, int64_t now_us)
+{
+	struct error err;
+	rd_kafka_error_t *error = rd_kafka_begin_transaction(lane->producer);
+	if (error) {
+		(void)error_set(&err, STATUS_UNAVAILABLE, "begin: %s", rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+		begin_anew(lane, err.text);
+		return false;
+	}
+	enum status status = publish_batch(&lane->publisher, &lane->open, now_us, &err);
+	if (status == STATUS_OK)
+		return true;
+	if (status == STATUS_MEMORY)
+		lane_fail(lane, status, &err);
+	start_abort(lane, true, err.text);
+	return false;
+}
+
+void lane_cut(struct lane *lane)
+{
+	struct error err;
+	int64_t now_us = clock_monotonic_us();
+	if (lane->phase != LANE_RUNNING || !lane->producer || lane->failed || lane->breakage)
+		return;
+	if (!collect_due(lane, now_us)) {
+		(void)error_set_memory(&err);
+		lane_fail(lane, STATUS_MEMORY, &err);
+	}
+	lane->cut_us = now_us;
+	if (batch_empty(&lane->open) || lane->failed)
+		return;
+	if (expire(lane, &err) != STATUS_OK)
+		return;
+	/* First the membership, then whether it is lost: a lane that lost its partitions must not commit. */
+	lane->commit_job.group = rd_kafka_consumer_group_metadata(lane->consumer);
+	if (!lane->commit_job.group || rd_kafka_assignment_lost(lane->consumer)) {
+		if (lane->commit_job.group)
+			rd_kafka_consumer_group_metadata_destroy(lane->commit_job.group);
+		lane_abandon(lane, "the group gave our partitions away");
+		return;
+	}
+	struct batch spare = lane->committing;
+	if (!produce_open(lane, now_us)) {
+		rd_kafka_consumer_group_metadata_destroy(lane->commit_job.group);
+		return;
+	}
+	lane->committing = lane->open;
+	lane->open = spare;
+	lane_next_batch(lane);
+	submit_commit(lane);
+	(void)user_cache_trim(&lane->cache);
+}

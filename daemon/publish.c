@@ -1,0 +1,241 @@
+#include "daemon/publish.h"
+
+#include "daemon/shard.h"
+#include "io/deadletter.h"
+#include "io/update.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	OPAQUE_SHARD_BITS = 20,
+	MESSAGE_BYTES = 1000000, /* librdkafka's message.max.bytes */
+	QUEUE_FULL_WAIT_MS = 10,
+	QUEUE_FULL_TRIES = 1000,
+};
+
+enum status publisher_init(struct publisher *p, struct error *err)
+{
+	p->embeddings = calloc((size_t)PUBLISH_ROWS * backbone_dim(p->backbone), sizeof *p->embeddings);
+	p->chosen = calloc(PUBLISH_ROWS, sizeof *p->chosen);
+	return p->embeddings && p->chosen ? STATUS_OK : error_set_memory(err);
+}
+
+void publisher_free(struct publisher *p)
+{
+	publisher_release(p);
+	buffer_free(&p->record);
+	buffer_free(&p->key);
+	free(p->embeddings);
+	free(p->chosen);
+	p->embeddings = NULL;
+	p->chosen = NULL;
+}
+
+enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct error *err)
+{
+	p->producer = producer;
+	p->updates = rd_kafka_topic_new(producer, p->config->updates_topic, NULL);
+	p->changelog = rd_kafka_topic_new(producer, p->config->changelog_topic, NULL);
+	p->deadletters = rd_kafka_topic_new(producer, p->config->deadletters_topic, NULL);
+	if (p->updates && p->changelog && p->deadletters)
+		return STATUS_OK;
+	publisher_release(p);
+	return error_set(err, STATUS_UNAVAILABLE, "outgoing topics: %s", rd_kafka_err2str(rd_kafka_last_error()));
+}
+
+void publisher_release(struct publisher *p)
+{
+	rd_kafka_topic_t **topics[] = { &p->updates, &p->changelog, &p->deadletters };
+	for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+		if (*topics[i])
+			rd_kafka_topic_destroy(*topics[i]);
+		*topics[i] = NULL;
+	}
+	p->producer = NULL;
+}
+
+/* value.data NULL: a tombstone. Waits while the producer's queue is full and drains. */
+static enum status produce(struct publisher *p, rd_kafka_topic_t *topic, int32_t partition, struct slice key,
+			   struct slice value, void *opaque, struct error *err)
+{
+	for (int tries = 0; tries < QUEUE_FULL_TRIES; tries++) {
+		if (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)value.data, value.length,
+				     key.data, key.length, opaque) == 0)
+			return STATUS_OK;
+		if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			break;
+		p->drain_reports(p->drain_arg, QUEUE_FULL_WAIT_MS);
+	}
+	return error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", rd_kafka_topic_name(topic),
+			 rd_kafka_err2str(rd_kafka_last_error()));
+}
+
+static struct slice contents(const struct buffer *b)
+{
+	return (struct slice){ b->data, b->length };
+}
+
+/* One record to the changelog and the store alike. */
+static enum status log_change(struct publisher *p, struct batch *batch, const struct shard *shard, struct slice key,
+			      struct slice value, struct error *err)
+{
+	store_batch_put(batch->shards[shard->batch_index].store, key, value);
+	return produce(p, p->changelog, shard->partition, key, value, NULL, err);
+}
+
+static enum status log_user(struct publisher *p, struct batch *batch, const struct user *u, struct error *err)
+{
+	struct slice value = { NULL, 0 };
+	if (u->sequence.length > 0) {
+		buffer_clear(&p->record);
+		record_user_encode(&u->sequence, u->newest_offset, &p->record);
+		if (p->record.failed)
+			return error_set_memory(err);
+		value = contents(&p->record);
+	}
+	return log_change(p, batch, u->shard, user_id(u), value, err);
+}
+
+/* Sets whether the changelog says that the user is owed an update. */
+static enum status log_owed(struct publisher *p, struct batch *batch, struct user *u, bool owed, struct error *err)
+{
+	static const uint8_t mark = 1;
+	user_cache_set_owed(p->cache, u, owed);
+	if (u->owed_recorded == owed)
+		return STATUS_OK;
+	u->owed_recorded = owed;
+	buffer_clear(&p->key);
+	record_key_owed(user_id(u), &p->key);
+	if (p->key.failed)
+		return error_set_memory(err);
+	struct slice value = { owed ? &mark : NULL, owed };
+	return log_change(p, batch, u->shard, contents(&p->key), value, err);
+}
+
+static enum status send_update(struct publisher *p, struct batch *batch, const struct user *u, const float *embedding,
+			       struct error *err)
+{
+	const char *hash = backbone_hash(p->backbone);
+	struct update update = {
+		.user_id = user_id(u),
+		.event_time_ms = u->sequence.events[u->sequence.length - 1].time_ms,
+		.sequence_length = u->sequence.length,
+		.partition = u->shard->partition,
+		.offset = u->newest_offset,
+		.backbone = { (const uint8_t *)hash, strlen(hash) },
+		.embedding = embedding,
+		.dim = backbone_dim(p->backbone),
+	};
+	buffer_clear(&p->record);
+	update_encode(&update, &p->record);
+	if (p->record.failed)
+		return error_set_memory(err);
+	batch->updates++;
+	return produce(p, p->updates, u->shard->partition, user_id(u), contents(&p->record), NULL, err);
+}
+
+static enum status send_forgotten(struct publisher *p, struct batch *batch, const struct user *u, struct error *err)
+{
+	batch->updates++;
+	return produce(p, p->updates, u->shard->partition, user_id(u), (struct slice){ NULL, 0 }, NULL, err);
+}
+
+static enum status publish_users(struct publisher *p, struct batch *batch, size_t n, int64_t now_us, struct error *err)
+{
+	enum status status = trunk_embed(p->trunk, p->chosen, n, p->embeddings, &batch->unknown_items, err);
+	for (size_t i = 0; i < n && status == STATUS_OK; i++) {
+		status = send_update(p, batch, p->chosen[i], p->embeddings + i * backbone_dim(p->backbone), err);
+		if (status == STATUS_OK)
+			status = log_owed(p, batch, p->chosen[i], false, err);
+		thinning_published(p->thinning, p->chosen[i], now_us);
+	}
+	return status;
+}
+
+/* Everything of one user but an update whose embedding is to be computed; *ret_publish says that one is. */
+static enum status publish_rest(struct publisher *p, struct batch *batch, struct user *u, int64_t now_us,
+				bool *ret_publish, struct error *err)
+{
+	enum status status = u->changed == batch->number ? log_user(p, batch, u, err) : STATUS_OK;
+	if (status != STATUS_OK)
+		return status;
+	*ret_publish = false;
+	if (u->sequence.length == 0) {
+		status = send_forgotten(p, batch, u, err);
+		return status == STATUS_OK ? log_owed(p, batch, u, false, err) : status;
+	}
+	if (thinning_holds(p->thinning, u, now_us))
+		return log_owed(p, batch, u, true, err);
+	*ret_publish = true;
+	return STATUS_OK;
+}
+
+static enum status publish_all_users(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err)
+{
+	size_t chosen = 0;
+	enum status status = STATUS_OK;
+	for (size_t i = 0; i < batch->users_count && status == STATUS_OK; i++) {
+		bool publish;
+		status = publish_rest(p, batch, batch->users[i], now_us, &publish, err);
+		if (status != STATUS_OK || !publish)
+			continue;
+		p->chosen[chosen++] = batch->users[i];
+		if (chosen == PUBLISH_ROWS) {
+			status = publish_users(p, batch, chosen, now_us, err);
+			chosen = 0;
+		}
+	}
+	if (status == STATUS_OK && chosen > 0)
+		status = publish_users(p, batch, chosen, now_us, err);
+	return status;
+}
+
+static enum status publish_position(struct publisher *p, struct batch *batch, size_t index, struct error *err)
+{
+	struct batch_shard *part = &batch->shards[index];
+	part->position = part->shard->position;
+	part->position.changelog = -1;
+	buffer_clear(&p->record);
+	buffer_clear(&p->key);
+	record_key_position(&p->key);
+	record_position_encode(&part->position, &p->record);
+	if (p->key.failed || p->record.failed)
+		return error_set_memory(err);
+	void *opaque = (void *)(uintptr_t)(batch->number << OPAQUE_SHARD_BITS | (index + 1));
+	return produce(p, p->changelog, part->shard->partition, contents(&p->key), contents(&p->record), opaque, err);
+}
+
+struct batch_shard *publish_opaque_shard(struct batch *batch, const void *opaque)
+{
+	uint64_t bits = (uintptr_t)opaque;
+	uint64_t index = bits & ((1u << OPAQUE_SHARD_BITS) - 1);
+	if (index == 0 || bits >> OPAQUE_SHARD_BITS != batch->number || index > batch->shards_count)
+		return NULL;
+	return &batch->shards[index - 1];
+}
+
+static enum status open_store_batches(struct batch *batch, struct error *err)
+{
+	for (size_t i = 0; i < batch->shards_count; i++) {
+		batch->shards[i].store = store_batch_new(batch->shards[i].shard->store);
+		if (!batch->shards[i].store)
+			return error_set_memory(err);
+	}
+	return STATUS_OK;
+}
+
+enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err)
+{
+	enum status status = open_store_batches(batch, err);
+	if (status == STATUS_OK)
+		status = publish_all_users(p, batch, now_us, err);
+	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++) {
+		const struct batch_rejected *r = &batch->rejected[i];
+		status = deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
+					    MESSAGE_BYTES, err);
+	}
+	for (size_t i = 0; i < batch->shards_count && status == STATUS_OK; i++)
+		status = publish_position(p, batch, i, err);
+	return status;
+}

@@ -1,0 +1,46 @@
+/* Publishing a batch: its updates, changelog records, dead letters and positions, produced into the open transaction.
+ * The lane's thread. */
+#ifndef DAEMON_PUBLISH_H
+#define DAEMON_PUBLISH_H
+
+#include "base/error.h"
+#include "config/config.h"
+#include "daemon/batch.h"
+#include "daemon/thinning.h"
+#include "daemon/trunk.h"
+
+#include <librdkafka/rdkafka.h>
+
+struct publisher {
+	const struct config *config;
+	const struct backbone *backbone;
+	struct trunk *trunk;
+	struct thinning *thinning;
+	struct user_cache *cache;
+	rd_kafka_t *producer;
+	void (*drain_reports)(void *arg, int wait_ms); /* serves delivery reports: makes room in the producer's queue */
+	void *drain_arg;
+	rd_kafka_topic_t *updates, *changelog, *deadletters; /* the producer's */
+	struct buffer record, key;                           /* scratch */
+	float *embeddings;                                   /* scratch, [PUBLISH_ROWS, d] */
+	struct user **chosen;                                /* scratch, users of one pass */
+};
+
+enum { PUBLISH_ROWS = 64 };
+
+/* Scratch memory. Errors: STATUS_MEMORY. publisher_free closes the topics, not the producer. */
+enum status publisher_init(struct publisher *p, struct error *err) MUST_CHECK;
+void publisher_free(struct publisher *p);
+
+/* Opens the topics on a new producer. Errors: STATUS_UNAVAILABLE. */
+enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct error *err) MUST_CHECK;
+void publisher_release(struct publisher *p); /* before the producer is destroyed */
+
+/* Produces the batch, and fills its store batches. The opaque of a shard's position record is
+ * publish_opaque(batch, index). Errors: STATUS_UNAVAILABLE (abort the transaction), STATUS_MEMORY. */
+enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err) MUST_CHECK;
+
+/* The shard of the batch that this delivery report's opaque names; NULL where it is another batch's or none. */
+struct batch_shard *publish_opaque_shard(struct batch *batch, const void *opaque);
+
+#endif

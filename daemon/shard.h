@@ -1,0 +1,73 @@
+/* A shard: one partition of interactions, its users, and the position that they reflect.
+ *
+ * Belongs to one lane, and to that lane's thread: no locks. Applying a record changes users in the cache and notes them
+ * in the open batch; nothing else happens until the batch is cut. */
+#ifndef DAEMON_SHARD_H
+#define DAEMON_SHARD_H
+
+#include "base/error.h"
+#include "config/config.h"
+#include "daemon/batch.h"
+#include "daemon/lane_status.h"
+#include "daemon/metrics.h"
+#include "daemon/thinning.h"
+#include "daemon/user_cache.h"
+#include "io/interaction.h"
+#include "io/restore.h"
+#include "io/store.h"
+
+#include <librdkafka/rdkafka.h>
+
+struct shard {
+	int32_t partition;
+	enum shard_phase phase;
+	char reason[160];          /* why it is not live, "" none */
+	struct position position;  /* next offsets to read, with the open batch's records */
+	struct position committed; /* as of the last committed transaction */
+	uint64_t batch;            /* number of the newest batch that it is in */
+	size_t batch_index;        /* its place there */
+	bool labels_assigned;
+	bool broken;               /* the store could not be read: to be restored after the rewind */
+	bool damaged;              /* and its copy is not to be believed */
+	struct user *users;        /* cached, by id (uthash) */
+	struct store_shard *store; /* NULL until restored */
+	struct thinning *thinning; /* the lane's */
+	struct restore_progress progress;
+	struct restore_job *restoring; /* under way on the restorer's thread; NULL: none */
+	struct buffer expiry_cursor;   /* user id where the sweep for sequences.ttl_days goes on */
+	struct shard *next;
+};
+
+struct shard_context { /* what applying needs of the lane */
+	const struct config *config;
+	const struct interaction_decoder *decoder;
+	struct user_cache *cache;
+	struct metrics *metrics;
+	struct buffer scratch;
+};
+
+/* NULL: out of memory. */
+struct shard *shard_new(int32_t partition, struct thinning *thinning);
+
+/* Drops its cached users, from the cache and the thinning queue; no batch may name them any more. */
+void shard_drop_users(struct shard *shard, struct user_cache *cache);
+
+/* Drops its users, closes its part of the store, frees it. NULL is fine. */
+void shard_free(struct shard *shard, struct user_cache *cache);
+
+/* Applies one message of its partition at or above position.interactions to users and batch, and moves the position.
+ * Takes `event`, which holds the message, on success. Errors: STATUS_DATA, STATUS_IO (the store could not be read: restore
+ * the shard), STATUS_MEMORY; the batch is then to be dropped. */
+enum status shard_apply(struct shard *shard, struct shard_context *ctx, struct batch *batch, rd_kafka_event_t *event,
+			const rd_kafka_message_t *message, struct error *err) MUST_CHECK;
+
+/* The user, from the cache or the store, empty where it is new. Errors as above. */
+enum status shard_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
+		       struct error *err) MUST_CHECK;
+
+/* Looks at a few users of the store, in turn from call to call, and forgets those whose newest event is
+ * sequences.ttl_days older than the shard's stream time. Errors as above. */
+enum status shard_expire(struct shard *shard, struct shard_context *ctx, struct batch *batch,
+			 struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,81 @@
+/* The hot users of one lane: their sequences, and the trunk's states, in an LRU bounded in bytes.
+ *
+ * A user is *pinned* while the cache holds what the store does not have yet: it was changed by a batch that is not
+ * written there, or it is owed an update. Only the others may be evicted; a miss reads the store. One thread. */
+#ifndef DAEMON_USER_CACHE_H
+#define DAEMON_USER_CACHE_H
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "io/sequence.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct shard;
+
+struct user {
+	struct shard *shard;
+	struct sequence sequence;
+	int64_t newest_offset; /* of the newest interaction reflected; -1: none */
+	void *state;           /* the trunk's, backbone_state_bytes(); NULL: none */
+	uint32_t fresh;        /* newest events of the sequence that `state` does not reflect */
+	bool stale;            /* `state` must be rebuilt: an event was placed before the newest */
+	uint64_t batch;        /* number of the newest batch that changed or published it; 0: none */
+	uint64_t changed;      /* number of the newest batch that changed its sequence */
+	int64_t published_us;  /* monotonic time of its last update; meaningful while cooling */
+	bool cooling;          /* in the thinning queue */
+	bool owed;             /* its newest state is not published */
+	bool owed_recorded;    /* the changelog says so */
+	size_t bytes;          /* counted against the budget */
+	struct user *newer;    /* LRU neighbours */
+	struct user *older;
+	struct user *cooling_next;
+	struct user *cooling_previous;
+	UT_hash_handle hh;  /* in its shard's table, by id */
+	uint32_t id_length; /* bytes */
+	char id[];          /* not terminated */
+};
+
+struct user_cache {
+	size_t budget_bytes;
+	size_t bytes;
+	size_t users;
+	uint64_t stored;     /* every batch up to this number is in the store: their users are not pinned */
+	size_t state_bytes;  /* of one user's trunk state; 0: none kept */
+	struct user *newest; /* LRU ends */
+	struct user *oldest;
+	uint64_t evictions;
+	size_t owed; /* users that are owed an update */
+};
+
+/* The user, most recently used now; NULL where it is not cached. */
+struct user *user_cache_find(struct user_cache *c, struct shard *shard, struct slice id);
+
+/* A new, empty user, which the caller fills. NULL: out of memory. */
+struct user *user_cache_add(struct user_cache *c, struct shard *shard, struct slice id);
+
+/* Forgets the cached user, who may be pinned; the caller has taken it off every list of its own. */
+void user_cache_drop(struct user_cache *c, struct user *u);
+
+/* Gives the user room for the trunk's state; false: out of memory. */
+bool user_cache_give_state(struct user_cache *c, struct user *u);
+
+void user_cache_set_owed(struct user_cache *c, struct user *u, bool owed);
+
+/* Counts the user's memory anew after its sequence changed. */
+void user_cache_resize(struct user_cache *c, struct user *u);
+
+/* Evicts the least recently used who are not pinned until the budget holds. False: pinned users alone exceed it. */
+bool user_cache_trim(struct user_cache *c);
+
+static inline struct slice user_id(const struct user *u)
+{
+	return (struct slice){ (const uint8_t *)u->id, u->id_length };
+}
+
+#endif
