@@ -46,7 +46,7 @@ const char *topic_cleanup(enum topic topic)
 static enum status unavailable(rd_kafka_t *rk, const char *what, const char *why, struct error *err)
 {
 	char last[256] = "";
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < 16 && rd_kafka_type(rk) == RD_KAFKA_CONSUMER; i++) {
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(rk, 0);
 		if (message && message->err)
 			(void)snprintf(last, sizeof last, "; %s", rd_kafka_message_errstr(message));

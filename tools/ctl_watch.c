@@ -103,7 +103,7 @@ static enum status show(struct watch *w, const rd_kafka_message_t *message, stru
 static enum status follow(struct watch *w, struct scan *scan, bool exit_at_end, struct error *err)
 {
 	enum status status = STATUS_OK;
-	while (!status && !ctl_stopping() && !(exit_at_end && scan_at_end(scan))) {
+	while (!status && !ctl_stopping() && !(exit_at_end && scan_ended(scan))) {
 		rd_kafka_message_t *message;
 		status = scan_next(scan, 0, &message, err);
 		if (!status && !message) {
@@ -150,7 +150,8 @@ enum status ctl_watch(int argc, char **argv, struct error *err)
 	if (status)
 		return status;
 	ctl_stop_on_signals();
-	status = scan_open(config, config->updates_topic, from_beginning ? SCAN_BEGINNING : SCAN_END, &scan, err);
+	status = scan_open(config, config->updates_topic, from_beginning ? SCAN_BEGINNING : SCAN_END, exit_at_end,
+			   &scan, err);
 	if (!status) {
 		status = follow(&w, scan, exit_at_end, err);
 		scan_close(scan);

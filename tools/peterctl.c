@@ -20,6 +20,7 @@ static const struct command commands[] = {
 	{ "watch", ctl_watch, "follow the updates topic, readable" },
 	{ "embed", ctl_embed, "user embeddings of a file of events, as .npy" },
 	{ "inspect", ctl_inspect, "what is in a backbone, patch or state directory" },
+	{ "deadletter", ctl_deadletter, "list | requeue: look at and re-submit rejected records" },
 	{ "schema", ctl_schema, "the shipped Avro schemas" },
 };
 

@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 10000 };
+enum { TIMEOUT_MS = 10000, UNKNOWN = -1, DONE = -2 };
 
 struct scan {
 	rd_kafka_t *reader;
 	char *topic;
-	bool *ended; /* [partitions]: read to the high watermark */
+	bool bounded;
+	int64_t *stops; /* [partitions]: where to stop; -1: not known yet, DONE: read so far */
 	int32_t partitions;
 	int32_t ended_count;
 };
@@ -56,16 +57,19 @@ static enum status prepare(struct scan *s, const char *topic, enum scan_from fro
 	if (s->partitions == 0)
 		return error_set(err, STATUS_CONFIG, "topic %s is missing", topic);
 	s->topic = strdup(topic);
-	s->ended = calloc((size_t)s->partitions, sizeof *s->ended);
-	return s->topic && s->ended ? assign(s, from, err) : error_set_memory(err);
+	s->stops = calloc((size_t)s->partitions, sizeof *s->stops);
+	for (int32_t i = 0; s->stops && i < s->partitions; i++)
+		s->stops[i] = UNKNOWN;
+	return s->topic && s->stops ? assign(s, from, err) : error_set_memory(err);
 }
 
-enum status scan_open(const struct config *config, const char *topic, enum scan_from from, struct scan **ret,
-		      struct error *err)
+enum status scan_open(const struct config *config, const char *topic, enum scan_from from, bool bounded,
+		      struct scan **ret, struct error *err)
 {
 	struct scan *s = calloc(1, sizeof *s);
 	if (!s)
 		return error_set_memory(err);
+	s->bounded = bounded;
 	enum status status = client_reader(config, &s->reader, err);
 	if (!status)
 		status = prepare(s, topic, from, err);
@@ -86,21 +90,30 @@ void scan_close(struct scan *s)
 		rd_kafka_destroy(s->reader);
 	}
 	free(s->topic);
-	free(s->ended);
+	free(s->stops);
 	free(s);
 }
 
-/* An end of what is readable is the partition's only where nothing uncommitted stands behind it. */
-static void note_end(struct scan *s, int32_t partition, int64_t offset)
+/* Notes that the partition is read up to `next`. What a committed reader calls the end may stand before an open
+ * transaction; the high watermark, which every fetch brings along, does not. False: `next` is beyond the stop. */
+static bool note_position(struct scan *s, int32_t partition, int64_t next)
 {
 	int64_t low;
 	int64_t high;
-	if (partition < 0 || partition >= s->partitions || s->ended[partition])
-		return;
-	if (rd_kafka_get_watermark_offsets(s->reader, s->topic, partition, &low, &high) || offset < high)
-		return;
-	s->ended[partition] = true;
+	if (!s->bounded || partition < 0 || partition >= s->partitions)
+		return true;
+	int64_t *stop = &s->stops[partition];
+	if (*stop == DONE)
+		return false;
+	if (*stop == UNKNOWN && !rd_kafka_get_watermark_offsets(s->reader, s->topic, partition, &low, &high) &&
+	    high >= 0)
+		*stop = high;
+	if (*stop == UNKNOWN || next < *stop)
+		return true;
+	bool within = next == *stop;
+	*stop = DONE;
 	s->ended_count++;
+	return within;
 }
 
 static bool passes_by_itself(rd_kafka_resp_err_t code)
@@ -124,20 +137,20 @@ enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, str
 	*ret = NULL;
 	if (!message)
 		return STATUS_OK;
-	if (!message->err) {
+	if (!message->err && note_position(s, message->partition, message->offset + 1)) {
 		*ret = message;
 		return STATUS_OK;
 	}
 	enum status status = STATUS_OK;
 	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-		note_end(s, message->partition, message->offset);
-	else if (!passes_by_itself(message->err))
+		(void)note_position(s, message->partition, message->offset);
+	else if (message->err && !passes_by_itself(message->err))
 		status = error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", s->topic, rd_kafka_message_errstr(message));
 	rd_kafka_message_destroy(message);
 	return status;
 }
 
-bool scan_at_end(const struct scan *s)
+bool scan_ended(const struct scan *s)
 {
 	return s->ended_count == s->partitions;
 }

@@ -15,17 +15,17 @@ struct scan;
 
 enum scan_from { SCAN_BEGINNING, SCAN_END };
 
-/* Errors: STATUS_UNAVAILABLE (brokers away), STATUS_CONFIG (no such topic), STATUS_MEMORY. */
-enum status scan_open(const struct config *config, const char *topic, enum scan_from from, struct scan **ret,
-		      struct error *err) MUST_CHECK;
+/* `bounded`: up to each partition's high watermark as it stands when the scan first sees it; a transaction that is open
+ * before that point is waited for, and records beyond it are left out. Errors: STATUS_UNAVAILABLE (brokers away),
+ * STATUS_CONFIG (no such topic), STATUS_MEMORY. */
+enum status scan_open(const struct config *config, const char *topic, enum scan_from from, bool bounded,
+		      struct scan **ret, struct error *err) MUST_CHECK;
 void scan_close(struct scan *s); /* NULL is fine */
 
 /* The next record, or NULL where none came in wait_ms. Errors: STATUS_UNAVAILABLE for what does not pass by itself. */
 enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, struct error *err) MUST_CHECK;
 
-/* Whether every partition has been read to its end: the high watermark, so that a transaction that was open when the scan
- * came to it is waited for. */
-bool scan_at_end(const struct scan *s);
+bool scan_ended(const struct scan *s); /* a bounded scan has read everything */
 
 int32_t scan_partitions(const struct scan *s);
 
