@@ -1,0 +1,53 @@
+/* What backbone.c and the architectures share; nobody else includes it. */
+#ifndef MODEL_BACKBONE_PRIVATE_H
+#define MODEL_BACKBONE_PRIVATE_H
+
+#include "model/backbone.h"
+#include "model/safetensors.h"
+#include "model/vocabulary.h"
+
+/* One architecture. `push`, `read`, `push_read` and `state_reset` are called only where state_bytes is not 0. The
+ * arguments are those of the functions of the same name in backbone.h. */
+struct backbone_ops {
+	const char *arch;
+
+	/* Sets everything of *b below `hash` and its own `impl`. On failure close is called nevertheless. */
+	enum status (*load)(const struct safetensors *st, struct backbone *b, struct error *err);
+	void (*close)(struct backbone *b);
+	enum status (*workspace_new)(const struct backbone *b, struct backbone_workspace **ret, struct error *err);
+	void (*workspace_free)(struct backbone_workspace *ws);
+	void (*state_reset)(const struct backbone *b, void *state);
+	void (*push)(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+		     const uint32_t items[]);
+	void (*read)(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
+		     float *out);
+	void (*push_read)(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+			  const uint32_t items[], float *out);
+	void (*embed)(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+		      const uint32_t items[], void *const states[], float *out);
+};
+
+struct backbone {
+	const struct backbone_ops *ops;
+	struct vocabulary *vocabulary;
+	char hash[HASH_HEX_LENGTH + 1];
+	uint32_t dim;    /* d */
+	uint32_t window; /* events */
+	uint32_t items;  /* V */
+	bool causal;
+	size_t state_bytes; /* 0: no incremental form */
+	void *impl;         /* the architecture's own */
+};
+
+/* Each begins with a pointer to the ops that made it. */
+struct backbone_workspace {
+	const struct backbone_ops *ops;
+};
+
+/* Metadata readers. Errors start with the key; a missing key is one where `fallback` is NULL. */
+enum status backbone_text(const struct safetensors *st, const char *key, const char *fallback, const char **ret,
+			  struct error *err) MUST_CHECK;
+enum status backbone_number(const struct safetensors *st, const char *key, const char *fallback, uint32_t min,
+			    uint32_t max, uint32_t *ret, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,364 @@
+#include "model/nextitnet.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_BLOCKS 4096
+#define ALIGNMENT_BYTES 64
+
+struct settings { /* the metadata */
+	uint32_t channels;
+	uint32_t taps;
+	float eps;
+	bool causal;
+	uint32_t window; /* non-causal only */
+	uint32_t blocks;
+	uint32_t dilations[MAX_BLOCKS];
+};
+
+static enum status read_eps(const struct safetensors *st, float *ret, struct error *err)
+{
+	const char *text = NULL;
+	if (backbone_text(st, "layer_norm_eps", "1e-8", &text, err) != STATUS_OK)
+		return err->status;
+	char *end = NULL;
+	float eps = strtof(text, &end);
+	if (end == text || *end != '\0' || !isfinite(eps) || !(eps > 0))
+		return error_set(err, STATUS_DATA, "metadata: layer_norm_eps is '%.64s', expected a number above 0",
+				 text);
+	*ret = eps;
+	return STATUS_OK;
+}
+
+static enum status read_causal(const struct safetensors *st, bool *ret, struct error *err)
+{
+	const char *text = NULL;
+	if (backbone_text(st, "causal", NULL, &text, err) != STATUS_OK)
+		return err->status;
+	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+		return error_set(err, STATUS_DATA, "metadata: causal is '%.64s', expected true or false", text);
+	*ret = strcmp(text, "true") == 0;
+	return STATUS_OK;
+}
+
+static enum status read_dilations(const struct safetensors *st, struct settings *s, struct error *err)
+{
+	const char *text = NULL;
+	if (backbone_text(st, "dilations", NULL, &text, err) != STATUS_OK)
+		return err->status;
+	const char *at = text;
+	for (;;) {
+		char *end = NULL;
+		at += strspn(at, " ");
+		unsigned long value = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
+		if (value < 1 || value >= NEXTITNET_MAX_FIELD)
+			return error_set(
+				err, STATUS_DATA,
+				"metadata: dilations is '%.64s', expected a comma list of numbers from 1 to %d", text,
+				NEXTITNET_MAX_FIELD - 1);
+		if (s->blocks == MAX_BLOCKS)
+			return error_set(err, STATUS_DATA, "metadata: dilations has more than %d entries", MAX_BLOCKS);
+		s->dilations[s->blocks++] = (uint32_t)value;
+		at = end + strspn(end, " ");
+		if (*at == '\0')
+			return STATUS_OK;
+		if (*at++ != ',')
+			return error_set(err, STATUS_DATA, "metadata: dilations is '%.64s', expected a comma list",
+					 text);
+	}
+}
+
+static uint64_t receptive_field(const struct settings *s)
+{
+	uint64_t field = 1;
+	for (uint32_t i = 0; i < s->blocks; i++)
+		field += (uint64_t)(s->taps - 1) * (s->dilations[i] + 2 * (uint64_t)s->dilations[i]);
+	return field;
+}
+
+static enum status read_settings(const struct safetensors *st, struct settings *s, struct error *err)
+{
+	enum status status = backbone_number(st, "channels", NULL, 1, 65536, &s->channels, err);
+	if (status == STATUS_OK)
+		status = backbone_number(st, "kernel_size", NULL, 1, NEXTITNET_MAX_FIELD, &s->taps, err);
+	if (status == STATUS_OK)
+		status = backbone_number(st, "window", "512", 1, NEXTITNET_MAX_FIELD, &s->window, err);
+	if (status == STATUS_OK)
+		status = read_eps(st, &s->eps, err);
+	if (status == STATUS_OK)
+		status = read_causal(st, &s->causal, err);
+	if (status == STATUS_OK)
+		status = read_dilations(st, s, err);
+	if (status == STATUS_OK && receptive_field(s) > NEXTITNET_MAX_FIELD)
+		status = error_set(err, STATUS_DATA,
+				   "metadata: the receptive field is %" PRIu64 ", at most %d is possible",
+				   receptive_field(s), NEXTITNET_MAX_FIELD);
+	return status;
+}
+
+static const char *tensor_name(char name[64], uint32_t convolution, const char *layer, const char *what)
+{
+	(void)snprintf(name, 64, "blocks.%" PRIu32 ".%s%" PRIu32 ".%s", convolution / 2, layer, convolution % 2 + 1,
+		       what);
+	return name;
+}
+
+/* All shapes, before anything of their size is allocated. */
+static enum status check_shapes(const struct safetensors *st, const struct settings *s, uint32_t items,
+				struct error *err)
+{
+	static const char *const vectors[][2] = { { "conv", "bias" }, { "norm", "weight" }, { "norm", "bias" } };
+	const uint64_t table[] = { items, s->channels };
+	const uint64_t matrix[] = { s->channels, s->channels, s->taps };
+	const struct safetensors_tensor *t = NULL;
+	char name[64];
+	enum status status = safetensors_expect(st, "item_embedding.weight", 2, table, &t, err);
+	for (uint32_t i = 0; status == STATUS_OK && i < 2 * s->blocks; i++) {
+		status = safetensors_expect(st, tensor_name(name, i, "conv", "weight"), 3, matrix, &t, err);
+		for (size_t v = 0; status == STATUS_OK && v < 3; v++)
+			status = safetensors_expect(st, tensor_name(name, i, vectors[v][0], vectors[v][1]), 1, matrix,
+						    &t, err);
+	}
+	for (size_t i = 0; status == STATUS_OK && i < safetensors_count(st); i++) {
+		const char *other = safetensors_at(st, i)->name;
+		uint32_t block = 0;
+		if (sscanf(other, "blocks.%9" SCNu32 ".", &block) == 1 && block >= s->blocks)
+			status = error_set(err, STATUS_DATA, "%.128s: dilations has only %" PRIu32 " entries", other,
+					   s->blocks);
+	}
+	return status;
+}
+
+/* One block of weights, handed out front to back. */
+struct arena {
+	float *at;
+};
+
+static float *take(struct arena *arena, size_t floats)
+{
+	float *taken = arena->at;
+	arena->at += floats;
+	return taken;
+}
+
+static enum status load_vector(const struct safetensors *st, const char *name, uint32_t channels, float *out,
+			       struct error *err)
+{
+	const uint64_t shape[] = { channels };
+	return safetensors_read_floats(st, name, 1, shape, out, err);
+}
+
+/* [out, in, taps] of the file -> packed [lag][in, out]; the file's last tap is the newest, lag 0. */
+static void pack(const float *in, uint32_t channels, uint32_t taps, uint32_t width, float *out)
+{
+	const size_t matrix = (size_t)width * width;
+	for (uint32_t o = 0; o < channels; o++) {
+		for (uint32_t i = 0; i < channels; i++) {
+			const float *from = in + ((size_t)o * channels + i) * taps;
+			size_t at = ((size_t)(o / KERNELS_PANEL) * width + i) * KERNELS_PANEL + o % KERNELS_PANEL;
+			for (uint32_t lag = 0; lag < taps; lag++)
+				out[lag * matrix + at] = from[taps - 1 - lag];
+		}
+	}
+}
+
+static enum status load_convolution(const struct safetensors *st, const struct settings *s, uint32_t index,
+				    struct nextitnet *net, struct arena *arena, float *scratch, struct error *err)
+{
+	struct nextitnet_convolution *c = &net->convolutions[index];
+	const uint64_t shape[] = { s->channels, s->channels, s->taps };
+	char name[64];
+	float *weight = take(arena, (size_t)s->taps * net->width * net->width);
+	float *bias = take(arena, net->width);
+	float *gamma = take(arena, net->width);
+	float *beta = take(arena, net->width);
+	enum status status =
+		safetensors_read_floats(st, tensor_name(name, index, "conv", "weight"), 3, shape, scratch, err);
+	if (status == STATUS_OK)
+		status = load_vector(st, tensor_name(name, index, "conv", "bias"), s->channels, bias, err);
+	if (status == STATUS_OK)
+		status = load_vector(st, tensor_name(name, index, "norm", "weight"), s->channels, gamma, err);
+	if (status == STATUS_OK)
+		status = load_vector(st, tensor_name(name, index, "norm", "bias"), s->channels, beta, err);
+	if (status != STATUS_OK)
+		return status;
+	pack(scratch, s->channels, s->taps, net->width, weight);
+	c->weight = weight;
+	c->norm.bias = bias;
+	c->norm.gamma = gamma;
+	c->norm.beta = beta;
+	return STATUS_OK;
+}
+
+static enum status load_embedding(const struct safetensors *st, uint32_t items, uint32_t channels, uint32_t width,
+				  float *out, struct error *err)
+{
+	const uint64_t shape[] = { items, channels };
+	const struct safetensors_tensor *t = NULL;
+	enum status status = safetensors_expect(st, "item_embedding.weight", 2, shape, &t, err);
+	if (status == STATUS_OK)
+		status = safetensors_check_floats(t, err);
+	for (size_t i = 0; status == STATUS_OK && i < items; i++)
+		safetensors_copy_floats(t, i * channels, channels, out + i * width);
+	return status;
+}
+
+static enum status load_weights(const struct safetensors *st, const struct settings *s, uint32_t items,
+				struct nextitnet *net, struct error *err)
+{
+	const size_t width = net->width;
+	const size_t floats = items * width + width + net->count * (s->taps * width * width + 3 * width);
+	float *scratch = malloc((size_t)s->channels * s->channels * s->taps * sizeof *scratch);
+	net->floats = aligned_alloc(ALIGNMENT_BYTES, floats * sizeof *net->floats);
+	if (net->floats == NULL || scratch == NULL) {
+		free(scratch);
+		return error_set_memory(err);
+	}
+	memset(net->floats, 0, floats * sizeof *net->floats);
+	struct arena arena = { net->floats };
+	float *mask = take(&arena, width);
+	for (uint32_t i = 0; i < s->channels; i++)
+		mask[i] = 1.0F;
+	enum status status = STATUS_OK;
+	for (uint32_t i = 0; status == STATUS_OK && i < net->count; i++) {
+		net->convolutions[i].norm.mask = mask;
+		status = load_convolution(st, s, i, net, &arena, scratch, err);
+	}
+	float *embedding = take(&arena, items * width);
+	if (status == STATUS_OK)
+		status = load_embedding(st, items, s->channels, net->width, embedding, err);
+	net->embedding = embedding;
+	free(scratch);
+	return status;
+}
+
+static void lay_out(const struct settings *s, struct nextitnet *net, struct backbone *b)
+{
+	size_t ring = 0;
+	uint32_t field = 0;
+	for (uint32_t i = 0; i < net->count; i++) {
+		struct nextitnet_convolution *c = &net->convolutions[i];
+		c->norm.channels = s->channels;
+		c->norm.eps = s->eps;
+		c->dilation = s->dilations[i / 2] * (i % 2 + 1);
+		c->span = (s->taps - 1) * c->dilation;
+		c->right = s->causal ? 0 : c->span - c->span / 2;
+		c->ring_offset = ring;
+		ring += (size_t)c->span * net->width;
+	}
+	for (uint32_t i = net->count; i-- > 0;) {
+		net->convolutions[i].after = field;
+		field += net->convolutions[i].span;
+	}
+	b->dim = s->channels;
+	b->causal = s->causal;
+	b->window = s->causal ? field : s->window;
+	b->state_bytes = s->causal ? NEXTITNET_STATE_HEAD_BYTES + ring * sizeof(float) : 0;
+}
+
+static enum status load_net(const struct safetensors *st, const struct settings *s, struct backbone *b,
+			    struct error *err)
+{
+	if (check_shapes(st, s, b->items, err) != STATUS_OK)
+		return err->status;
+	struct nextitnet *net = calloc(1, sizeof *net);
+	if (net == NULL)
+		return error_set_memory(err);
+	b->impl = net;
+	net->kernels = kernels_choose();
+	net->width = (s->channels + KERNELS_PANEL - 1) / KERNELS_PANEL * KERNELS_PANEL;
+	net->taps = s->taps;
+	net->count = 2 * s->blocks;
+	net->convolutions = calloc(net->count, sizeof net->convolutions[0]);
+	if (net->convolutions == NULL)
+		return error_set_memory(err);
+	lay_out(s, net, b);
+	return load_weights(st, s, b->items, net, err);
+}
+
+static enum status load(const struct safetensors *st, struct backbone *b, struct error *err)
+{
+	struct settings *s = calloc(1, sizeof *s);
+	if (s == NULL)
+		return error_set_memory(err);
+	enum status status = read_settings(st, s, err);
+	if (status == STATUS_OK)
+		status = load_net(st, s, b, err);
+	free(s);
+	return status;
+}
+
+static void close_net(struct backbone *b)
+{
+	struct nextitnet *net = b->impl;
+	free(net->floats);
+	free(net->convolutions);
+	free(net);
+}
+
+static enum status workspace_new(const struct backbone *b, struct backbone_workspace **ret, struct error *err)
+{
+	const struct nextitnet *net = b->impl;
+	const size_t width = net->width;
+	const size_t positions = (size_t)b->window + 2;
+	size_t before = 0;
+	size_t behind = 0;
+	for (uint32_t i = 0; i < net->count; i++) {
+		const struct nextitnet_convolution *c = &net->convolutions[i];
+		before = before > c->span - c->right ? before : c->span - c->right;
+		behind = behind > c->right ? behind : c->right;
+	}
+	const size_t batch = (before + positions + behind) * width;
+	const size_t stream = b->causal ? 2 * NEXTITNET_CHUNK * width : 0;
+	const size_t products = b->causal ? (net->taps + (size_t)1) * NEXTITNET_CHUNK * width : 0;
+	struct nextitnet_workspace *ws = calloc(1, sizeof *ws);
+	if (ws == NULL)
+		return error_set_memory(err);
+	ws->floats = aligned_alloc(ALIGNMENT_BYTES,
+				   (2 * stream + products + 2 * batch + positions * width) * sizeof *ws->floats);
+	if (ws->floats == NULL) {
+		free(ws);
+		return error_set_memory(err);
+	}
+	struct arena arena = { ws->floats };
+	ws->base.ops = b->ops;
+	ws->stream_x = take(&arena, stream);
+	ws->stream_y = take(&arena, stream);
+	ws->products = take(&arena, products);
+	ws->batch_x = take(&arena, batch) + before * width;
+	ws->batch_y = take(&arena, batch) + before * width;
+	ws->batch_sum = take(&arena, positions * width);
+	memset(ws->batch_x - before * width, 0, before * width * sizeof(float));
+	memset(ws->batch_y - before * width, 0, before * width * sizeof(float));
+	*ret = &ws->base;
+	return STATUS_OK;
+}
+
+static void workspace_free(struct backbone_workspace *base)
+{
+	struct nextitnet_workspace *ws = (struct nextitnet_workspace *)base;
+	free(ws->floats);
+	free(ws);
+}
+
+static void state_reset(const struct backbone *b, void *state)
+{
+	memset(state, 0, b->state_bytes);
+}
+
+const struct backbone_ops nextitnet_ops = {
+	.arch = "nextitnet",
+	.load = load,
+	.close = close_net,
+	.workspace_new = workspace_new,
+	.workspace_free = workspace_free,
+	.state_reset = state_reset,
+	.push = nextitnet_push,
+	.read = nextitnet_read,
+	.push_read = nextitnet_push_read,
+	.embed = nextitnet_embed,
+};
