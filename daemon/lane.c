@@ -469,6 +469,16 @@ static enum status open_consumer(struct lane *lane, struct error *err)
 		    : STATUS_OK;
 }
 
+/* Of a lane that never ran. */
+static void close_consumer(struct lane *lane)
+{
+	if (!lane->consumer)
+		return;
+	rd_kafka_queue_destroy(lane->consumer_queue);
+	rd_kafka_queue_destroy(lane->idle_queue);
+	rd_kafka_destroy(lane->consumer);
+}
+
 static enum status open_loop(struct lane *lane, struct error *err)
 {
 	lane->consumer_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -477,6 +487,7 @@ static enum status open_loop(struct lane *lane, struct error *err)
 		return error_set_errno(err, "eventfd");
 	if (uv_loop_init(&lane->loop) != 0)
 		return error_set(err, STATUS_IO, "cannot make an event loop");
+	lane->loop_open = true;
 	uv_async_init(&lane->loop, &lane->wake, on_wake);
 	uv_timer_init(&lane->loop, &lane->cut_timer);
 	uv_timer_init(&lane->loop, &lane->tick_timer);
@@ -524,22 +535,32 @@ static void close_handle(uv_handle_t *handle, void *arg)
 		uv_close(handle, NULL);
 }
 
-static void free_inside(struct lane *lane)
+static void close_loop(struct lane *lane)
 {
+	if (!lane->loop_open)
+		return;
 	worker_close(lane->transactions);
 	worker_close(lane->restorer);
 	uv_walk(&lane->loop, close_handle, NULL);
 	(void)uv_run(&lane->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&lane->loop);
 	lane_store_forget(lane);
+}
+
+/* Frees what the lane holds, half built or whole; its handles of librdkafka are closed. */
+static void free_inside(struct lane *lane)
+{
+	close_loop(lane);
 	batch_free(&lane->open);
 	batch_free(&lane->committing);
 	publisher_free(&lane->publisher);
 	trunk_free(lane->trunk);
 	buffer_free(&lane->apply.scratch);
 	free(lane->described);
-	close(lane->consumer_fd);
-	close(lane->producer_fd);
+	if (lane->consumer_fd >= 0)
+		close(lane->consumer_fd);
+	if (lane->producer_fd >= 0)
+		close(lane->producer_fd);
 }
 
 static void *lane_main(void *arg)
@@ -563,6 +584,7 @@ enum status lane_start(const struct lane_context *ctx, int index, struct lane **
 		return error_set_memory(err);
 	lane->ctx = *ctx;
 	lane->index = index;
+	lane->consumer_fd = lane->producer_fd = -1;
 	const char *every = getenv("PETERD_TEST_ABORT_EVERY"); /* fault injection, for the project's own tests */
 	lane->abort_every = every ? (unsigned)strtoul(every, NULL, 10) : 0;
 	enum status status = open_loop(lane, err);
@@ -579,7 +601,10 @@ enum status lane_start(const struct lane_context *ctx, int index, struct lane **
 		*ret = lane;
 		return STATUS_OK;
 	}
-	return error_prefix(err, "lane %d", index); /* the process ends: what is half open goes with it */
+	close_consumer(lane);
+	free_inside(lane);
+	free(lane);
+	return error_prefix(err, "lane %d", index);
 }
 
 void lane_stop(struct lane *lane)

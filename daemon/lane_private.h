@@ -113,6 +113,7 @@ struct lane {
 	struct error err;
 
 	uv_loop_t loop;
+	bool loop_open;
 	uv_async_t wake; /* any thread: look at stop_wanted; own: go on draining */
 	uv_timer_t cut_timer, tick_timer;
 	uv_poll_t consumer_poll, producer_poll;
