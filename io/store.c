@@ -9,12 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define FORMAT "peterd store 1"
 #define DAY_MS ((int64_t)86400000)
 
-enum { NAME_BYTES = 32 };
+enum { NAME_BYTES = 32, RETRY_US = 1000000, MARGIN_BYTES = 16 << 20 };
 
 static const char identity_key[] = "identity";
 
@@ -134,12 +135,15 @@ static enum status adopt_families(struct store *s, struct error *err)
 		int32_t partition;
 		char rest;
 		enum status status = STATUS_OK;
+		struct family *known;
 		if (strcmp(name, "default") == 0)
 			s->default_handle = handle;
-		else if (sscanf(name, "shard-%d%c", &partition, &rest) == 1)
-			status = family_add(s, partition, handle, NULL, err);
-		else
+		else if (sscanf(name, "shard-%d%c", &partition, &rest) != 1)
 			status = error_set(err, STATUS_DATA, "column family %s is none of ours", name);
+		else if ((known = store_family_find(s, partition)))
+			known->handle = handle;
+		else
+			status = family_add(s, partition, handle, NULL, err);
 		if (status != STATUS_OK)
 			return status;
 		s->database.handles[i] = NULL;
@@ -191,17 +195,23 @@ static enum status write_identity(struct store *s, struct error *err)
 	return why ? database_error(why, err) : STATUS_OK;
 }
 
+/* An empty database; what open shards held is lost. */
 static enum status begin(struct store *s, struct error *err)
 {
+	for (struct family *f = s->families; f; f = f->next)
+		if (f->shard)
+			f->shard->lost = true;
 	enum status status = file_remove_folder(s->folder, err);
 	if (status == STATUS_OK)
 		status = file_make_folder(s->folder, err);
 	if (status == STATUS_OK)
-		status = database_open(&s->database, s->folder, true, err);
+		status = database_open(&s->database, s->folder, DATABASE_MAKE, err);
 	if (status == STATUS_OK)
 		status = adopt_families(s, err);
 	if (status == STATUS_OK)
 		status = write_identity(s, err);
+	for (struct family *f = s->families; status == STATUS_OK && f; f = f->next)
+		status = family_create(s, f->partition, &f->handle, err);
 	if (status != STATUS_OK)
 		close_database(s);
 	return status;
@@ -212,7 +222,7 @@ static enum status drop_old(struct store *s, struct error *err)
 {
 	for (struct family *f = s->families; f; f = f->next) {
 		int64_t written_ms = store_written_read(s, f->handle);
-		if (!store_too_old(s, written_ms) || store_family_is_empty(s, f))
+		if (f->shard || !store_too_old(s, written_ms) || store_family_is_empty(s, f))
 			continue;
 		log_warning("store %s: shard %d was last written too long ago: discarded", s->folder, f->partition);
 		enum status status = store_family_renew(s, f, err);
@@ -224,7 +234,7 @@ static enum status drop_old(struct store *s, struct error *err)
 
 static enum status reopen(struct store *s, struct error *err)
 {
-	enum status status = database_open(&s->database, s->folder, false, err);
+	enum status status = database_open(&s->database, s->folder, DATABASE_WRITE, err);
 	if (status == STATUS_OK)
 		status = adopt_families(s, err);
 	if (status == STATUS_OK)
@@ -286,6 +296,7 @@ static enum status store_init(struct store *s, const char *directory, const char
 		status = database_init(&s->database, memory_bytes, err);
 	if (status == STATUS_OK)
 		status = open_or_begin(s, err);
+	s->writable = status == STATUS_OK;
 	return status;
 }
 
@@ -296,6 +307,7 @@ enum status store_open(const char *directory, const char *identity, size_t memor
 	if (!s)
 		return error_set_memory(err);
 	s->max_age_ms = max_age_ms;
+	s->needed_bytes = memory_bytes / 4 + MARGIN_BYTES;
 	s->lock_fd = -1;
 	(void)pthread_rwlock_init(&s->gate, NULL);
 	enum status status = store_init(s, directory, identity, memory_bytes, err);
@@ -324,14 +336,55 @@ void store_close(struct store *s)
 enum status store_begin_anew(struct store *s, const char *reason, struct error *err)
 {
 	log_warning("store %s: discarded, to be rebuilt: %s", s->folder, reason);
-	for (struct family *f = s->families; f; f = f->next)
-		if (f->shard)
-			f->shard->lost = true;
 	close_database(s);
 	enum status status = begin(s, err);
-	for (struct family *f = s->families; status == STATUS_OK && f; f = f->next)
-		status = family_create(s, f->partition, &f->handle, err);
+	if (status != STATUS_OK)
+		store_stall(s, err);
+	else
+		s->writable = true;
+	return status;
+}
+
+void store_stall(struct store *s, const struct error *why)
+{
+	struct error err;
+	if (strcmp(s->trouble, why->text) != 0)
+		log_warning("store %s: read only until the disk can be written: %s", s->folder, why->text);
+	(void)snprintf(s->trouble, sizeof s->trouble, "%s", why->text);
+	s->writable = false;
+	s->retry_at_us = clock_monotonic_us() + RETRY_US;
+	close_database(s);
+	enum status status = database_open(&s->database, s->folder, DATABASE_READ, &err);
+	if (status == STATUS_OK)
+		status = adopt_families(s, &err);
 	if (status != STATUS_OK)
 		close_database(s);
+}
+
+static bool has_room(const struct store *s)
+{
+	struct statvfs disk;
+	return statvfs(s->folder, &disk) != 0 || (uint64_t)disk.f_bavail * disk.f_frsize >= s->needed_bytes;
+}
+
+enum status store_make_writable(struct store *s, struct error *err)
+{
+	if (s->writable)
+		return STATUS_OK;
+	if (clock_monotonic_us() < s->retry_at_us || !has_room(s))
+		return error_set(err, STATUS_IO, "read only: %s", s->trouble);
+	close_database(s);
+	enum status status = open_or_begin(s, err);
+	/* a reset that broke off left its shard without a family */
+	for (struct family *f = s->families; status == STATUS_OK && f; f = f->next)
+		if (!f->handle)
+			status = family_create(s, f->partition, &f->handle, err);
+	if (status == STATUS_OK) {
+		log_info("store %s: writable again", s->folder);
+		s->trouble[0] = '\0';
+		s->writable = true;
+	} else {
+		store_stall(s, err);
+	}
 	return status;
 }

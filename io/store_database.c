@@ -83,12 +83,12 @@ enum status database_error(char *text, struct error *err)
 	return status;
 }
 
-enum status database_open(struct database *d, const char *path, bool fresh, struct error *err)
+enum status database_open(struct database *d, const char *path, enum database_mode mode, struct error *err)
 {
 	static const char *const only[] = { "default" };
 	char *why = NULL;
 	d->count = 1;
-	if (!fresh)
+	if (mode != DATABASE_MAKE)
 		d->names = rocksdb_list_column_families(d->options, path, &d->count, &why);
 	if (why) {
 		d->names = NULL;
@@ -104,10 +104,13 @@ enum status database_open(struct database *d, const char *path, bool fresh, stru
 	}
 	for (size_t i = 0; i < d->count; i++)
 		options[i] = d->options;
-	rocksdb_options_set_create_if_missing(d->options, fresh);
-	d->db = rocksdb_open_column_families(d->options, path, (int)d->count,
-					     d->names ? (const char *const *)d->names : only, options, d->handles,
-					     &why);
+	rocksdb_options_set_create_if_missing(d->options, mode == DATABASE_MAKE);
+	const char *const *names = d->names ? (const char *const *)d->names : only;
+	if (mode == DATABASE_READ)
+		d->db = rocksdb_open_for_read_only_column_families(d->options, path, (int)d->count, names, options,
+								   d->handles, 0, &why);
+	else
+		d->db = rocksdb_open_column_families(d->options, path, (int)d->count, names, options, d->handles, &why);
 	free(options);
 	if (!why)
 		return STATUS_OK;

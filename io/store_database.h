@@ -6,7 +6,6 @@
 #include "base/error.h"
 
 #include <rocksdb/c.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 struct database {
@@ -23,9 +22,11 @@ struct database {
 enum status database_init(struct database *d, size_t memory_bytes, struct error *err) MUST_CHECK;
 void database_free(struct database *d);
 
-/* Opens the database in the folder `path`, or makes it where `fresh`. Errors: STATUS_DATA (damaged), STATUS_IO,
- * STATUS_UNAVAILABLE (locked), STATUS_MEMORY; closed then. */
-enum status database_open(struct database *d, const char *path, bool fresh, struct error *err) MUST_CHECK;
+enum database_mode { DATABASE_WRITE, DATABASE_READ, DATABASE_MAKE };
+
+/* Opens the database in the folder `path`, for reading alone (nothing is written to the disk), or makes it. Errors:
+ * STATUS_DATA (damaged), STATUS_IO, STATUS_UNAVAILABLE (locked), STATUS_MEMORY; closed then. */
+enum status database_open(struct database *d, const char *path, enum database_mode mode, struct error *err) MUST_CHECK;
 void database_close(struct database *d);
 
 /* Turns RocksDB's error text, which it frees, into ours. */

@@ -10,7 +10,7 @@
 
 struct family { /* a column family */
 	int32_t partition;
-	rocksdb_column_family_handle_t *handle; /* NULL: the database is closed */
+	rocksdb_column_family_handle_t *handle; /* NULL: the database is closed, or a reset broke off */
 	struct store_shard *shard;              /* NULL: not open */
 	struct family *next;
 };
@@ -21,7 +21,11 @@ struct store {
 	int64_t max_age_ms;
 	int lock_fd;
 	pthread_rwlock_t gate;    /* shared: using the database; exclusive: changing what is below */
-	struct database database; /* closed (db NULL) after a failure to begin anew: every open shard is lost then */
+	struct database database; /* db NULL: closed by a disk error */
+	bool writable;            /* false after a disk error: read only or closed, until store_make_writable */
+	char trouble[512];        /* that error */
+	int64_t retry_at_us;      /* monotonic: not before */
+	uint64_t needed_bytes;    /* room on the disk that an opening may want */
 	struct family *families;
 	rocksdb_column_family_handle_t *default_handle;
 };
@@ -47,6 +51,14 @@ struct family *store_family_find(struct store *s, int32_t partition);
 enum status store_family_new(struct store *s, int32_t partition, struct family **ret, struct error *err) MUST_CHECK;
 enum status store_family_renew(struct store *s, struct family *f, struct error *err) MUST_CHECK; /* empties it */
 bool store_family_is_empty(const struct store *s, const struct family *f);
+
+/* After a failed write to the disk. A RocksDB with assertions (Debian's) aborts the process when a log that failed is
+ * written again, and its own recovery does just that: so the database is closed at once, and opened for reading. */
+void store_stall(struct store *s, const struct error *why);
+
+/* Opens a stalled database for writing again, once in a while and where the disk has room. Errors: STATUS_IO (still
+ * stalled), STATUS_DATA (begun anew: every open shard is lost), STATUS_MEMORY. */
+enum status store_make_writable(struct store *s, struct error *err) MUST_CHECK;
 
 /* For damage that cannot be laid at one shard's door: an empty database; every open shard is lost. */
 enum status store_begin_anew(struct store *s, const char *reason, struct error *err) MUST_CHECK;

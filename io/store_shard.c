@@ -38,7 +38,11 @@ static void gate_leave(struct store *s)
 
 static enum status usable(const struct store_shard *shard, struct error *err)
 {
-	return shard->lost ? error_set(err, STATUS_DATA, "lost with a damaged database") : STATUS_OK;
+	if (shard->lost)
+		return error_set(err, STATUS_DATA, "lost with a damaged database");
+	if (!shard->family->handle)
+		return error_set(err, STATUS_IO, "closed: %s", shard->store->trouble);
+	return STATUS_OK;
 }
 
 /* Leaves the gate; names the shard in an error. */
@@ -54,9 +58,7 @@ static enum status leave(struct store_shard *shard, enum status status, struct e
 static enum status attach(struct store_shard *shard, int32_t partition, struct error *err)
 {
 	struct store *s = shard->store;
-	enum status status = STATUS_OK;
-	if (!s->database.db)
-		status = store_begin_anew(s, "it was closed after a disk error", err);
+	enum status status = store_make_writable(s, err);
 	struct family *f = store_family_find(s, partition);
 	if (status == STATUS_OK && !f)
 		status = store_family_new(s, partition, &f, err);
@@ -86,6 +88,8 @@ enum status store_shard_open(struct store *s, int32_t partition, struct store_sh
 	shard->store = s;
 	gate_close(s);
 	enum status status = attach(shard, partition, err);
+	if (status == STATUS_IO && s->writable)
+		store_stall(s, err);
 	gate_leave(s);
 	if (status != STATUS_OK) {
 		free(shard);
@@ -109,15 +113,16 @@ enum status store_shard_reset(struct store_shard *shard, struct error *err)
 {
 	struct store *s = shard->store;
 	gate_close(s);
-	enum status status = STATUS_DATA;
-	(void)error_set(err, status, "it was closed after a disk error");
-	if (s->database.db)
+	enum status status = store_make_writable(s, err);
+	if (status == STATUS_OK)
 		status = store_family_renew(s, shard->family, err);
 	if (status == STATUS_DATA) { /* the damage is the database's */
 		char reason[sizeof err->text];
 		memcpy(reason, err->text, sizeof reason);
 		status = store_begin_anew(s, reason, err);
 	}
+	if (status == STATUS_IO && s->writable)
+		store_stall(s, err);
 	if (status == STATUS_OK) {
 		shard->lost = false;
 		shard->written_ms = -1;
@@ -348,38 +353,57 @@ static enum status write_batch(struct store_batch *batch, const struct position 
 	return STATUS_OK;
 }
 
-static enum status write_or_lose(struct store_batch *batch, const struct position *position, bool behind,
+/* What follows a write that failed: nothing that follows it may touch RocksDB's log again. */
+static void handle_failure(struct store_shard *shard, const struct error *why)
+{
+	struct store *s = shard->store;
+	struct error err;
+	gate_close(s);
+	if (why->status == STATUS_DATA && !shard->lost)
+		/* a damaged file that a compaction met stops every write of the database: only a new one helps */
+		(void)!store_begin_anew(s, why->text, &err);
+	else if (why->status == STATUS_IO && s->writable)
+		store_stall(s, why);
+	gate_leave(s);
+}
+
+static enum status write_checked(struct store_batch *batch, const struct position *position, bool behind,
 				 struct error *err)
 {
 	struct store_shard *shard = batch->shard;
 	struct store *s = shard->store;
 	gate_enter(s);
+	if (!s->writable && !shard->lost) {
+		gate_leave(s);
+		gate_close(s);
+		enum status status = store_make_writable(s, err);
+		if (status != STATUS_OK)
+			return leave(shard, status, err);
+		gate_leave(s);
+		gate_enter(s);
+	}
 	enum status status = usable(shard, err);
+	if (status == STATUS_OK && !s->writable)
+		status = error_set(err, STATUS_IO, "read only: %s", s->trouble);
 	if (status == STATUS_OK && batch->epoch != shard->epoch)
 		status = error_set(err, STATUS_DATA, "the batch is older than the shard's last reset");
 	if (status != STATUS_OK)
 		return leave(shard, status, err);
 	int64_t written_ms = behind && shard->written_ms >= 0 ? shard->written_ms : clock_wall_ms();
 	status = write_batch(batch, position, written_ms, err);
-	if (status != STATUS_DATA)
-		return leave(shard, status, err);
-	/* a damaged file that a compaction met stops every write of the database: nothing but a new one helps */
-	gate_leave(s);
-	gate_close(s);
-	if (!shard->lost) {
-		struct error why = *err;
-		if (store_begin_anew(s, err->text, &why) != STATUS_OK)
-			log_warning("store %s: %s", s->folder, why.text);
-	}
-	return leave(shard, STATUS_DATA, err);
+	struct error why = *err;
+	status = leave(shard, status, err);
+	if (status == STATUS_IO || status == STATUS_DATA)
+		handle_failure(shard, &why);
+	return status;
 }
 
 enum status store_batch_write(struct store_batch *batch, const struct position *position, struct error *err)
 {
-	return write_or_lose(batch, position, false, err);
+	return write_checked(batch, position, false, err);
 }
 
 enum status store_batch_write_behind(struct store_batch *batch, const struct position *position, struct error *err)
 {
-	return write_or_lose(batch, position, true, err);
+	return write_checked(batch, position, true, err);
 }
