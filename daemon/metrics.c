@@ -21,8 +21,10 @@ struct description {
 
 static const struct description descriptions[] = {
 #define METRIC(id, name, kind, label, help) { METRIC_##id, name, kind, label, help },
+#define DERIVED(...)
 #include "daemon/metrics.def"
 #undef METRIC
+#undef DERIVED
 };
 
 static const double bounds[] = { METRICS_BOUNDS };

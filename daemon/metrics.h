@@ -32,8 +32,10 @@ enum {
 enum metric {
 #define METRIC(id, name, kind, label, help)                                                                            \
 	METRIC_##id, METRIC_LAST_##id = METRIC_##id + METRICS_SLOTS_##kind##_##label - 1,
+#define DERIVED(...)
 #include "daemon/metrics.def"
 #undef METRIC
+#undef DERIVED
 	METRICS_SLOTS
 };
 

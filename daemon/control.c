@@ -1,0 +1,437 @@
+#include "daemon/control.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/health.h"
+#include "daemon/http.h"
+#include "daemon/lane.h"
+#include "daemon/notify.h"
+#include "daemon/scrape.h"
+#include "io/topics.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK_MS 200
+#define STALL_MS 30000         /* a lane without a tick for this long is not alive */
+#define TOPICS_TIMEOUT_MS 5000 /* one try to see the topics; also how long a stop may wait for it */
+#define RETRY_MS 500
+#define TOPICS_TRIES 4       /* brokers show a new topic a moment late */
+#define EXTEND_MS 30000      /* what systemd is asked for while starting, */
+#define EXTEND_EVERY_MS 5000 /* this often */
+
+enum phase { PREPARING, RUNNING, STOPPING };
+
+struct control {
+	const struct config *config;
+	const struct backbone *backbone;
+	enum phase phase;
+	enum status status; /* why it stops; STATUS_OK: it was told to */
+	struct error *err;
+	bool handles_open;
+	unsigned signals;
+	bool told_ready;   /* systemd knows */
+	bool was_ready;    /* as last logged */
+	char told[256];    /* STATUS= as last told */
+	int64_t extend_ms; /* when systemd must be asked again */
+
+	uv_loop_t loop;
+	uv_signal_t signal_term, signal_int, signal_hup;
+	uv_timer_t tick, retry, deadline, watchdog;
+	uv_async_t exited;
+	struct http *http;
+
+	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
+	bool topics_busy;
+	struct topics topics;
+	struct error topics_err;
+	enum status topics_status;
+	unsigned topics_wrong; /* tries in a row that found the topics wrong */
+
+	struct status_board *board;
+	struct health *health;
+	struct metrics *metrics;
+	struct store_gate *gate;
+	struct lane_context context;
+	struct lane **lanes; /* [workers], NULL where not started or gone */
+	size_t running;
+};
+
+static int64_t now_ms(void)
+{
+	return clock_monotonic_us() / 1000;
+}
+
+/* ---- the end ---- */
+
+/* A stop that nobody waits for any longer. Nothing is lost: what is not committed is done again by whoever comes next. */
+static _Noreturn void cut_off(struct control *c, const char *why)
+{
+	if (c->status)
+		log_error("%s", c->err->text);
+	log_error("%s: cut off, what is not committed will be done again", why);
+	_exit(c->status ? status_exit_code(c->status) : status_exit_code(STATUS_UNAVAILABLE));
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+	struct control *c = timer->data;
+	cut_off(c, "the stop took longer than shutdown.deadline_ms");
+}
+
+static void close_handles(struct control *c)
+{
+	uv_handle_t *handles[] = {
+		(uv_handle_t *)&c->signal_term, (uv_handle_t *)&c->signal_int, (uv_handle_t *)&c->signal_hup,
+		(uv_handle_t *)&c->tick,        (uv_handle_t *)&c->retry,      (uv_handle_t *)&c->deadline,
+		(uv_handle_t *)&c->watchdog,    (uv_handle_t *)&c->exited,
+	};
+	if (!c->handles_open)
+		return;
+	c->handles_open = false;
+	for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++)
+		uv_close(handles[i], NULL);
+	http_close(c->http);
+	c->http = NULL;
+}
+
+static void close_if_done(struct control *c)
+{
+	if (c->phase == STOPPING && !c->running && !c->topics_busy)
+		close_handles(c);
+}
+
+static void begin_stop(struct control *c)
+{
+	if (c->phase == STOPPING)
+		return;
+	c->phase = STOPPING;
+	log_info("stopping");
+	notify_stopping();
+	notify_extend(c->config->shutdown_deadline_ms + EXTEND_EVERY_MS);
+	notify_status("stopping");
+	(void)uv_timer_stop(&c->retry);
+	(void)uv_timer_start(&c->deadline, on_deadline, (uint64_t)c->config->shutdown_deadline_ms, 0);
+	for (int64_t i = 0; i < c->config->workers; i++)
+		if (c->lanes[i])
+			lane_stop(c->lanes[i]);
+	close_if_done(c);
+}
+
+/* The first error is the one that the process ends with. */
+static void fail(struct control *c, const struct error *err)
+{
+	if (!c->status) {
+		*c->err = *err;
+		c->status = err->status;
+	}
+	begin_stop(c);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct control *c = handle->data;
+	if (number == SIGHUP) {
+		log_info("SIGHUP: the configuration is read at a start only");
+		return;
+	}
+	if (++c->signals > 1)
+		cut_off(c, "a second signal");
+	begin_stop(c);
+}
+
+/* ---- lanes ---- */
+
+static void lane_ended(struct control *c, size_t index, const struct error *how)
+{
+	struct error unasked;
+	lane_join_free(c->lanes[index]);
+	c->lanes[index] = NULL;
+	c->running--;
+	health_lane_ended(c->health, (int)index);
+	if (how->status) {
+		fail(c, how);
+	} else if (c->phase != STOPPING) {
+		(void)error_set(&unasked, STATUS_BUG, "lane %zu ended without being asked", index);
+		fail(c, &unasked);
+	}
+}
+
+static void on_exited(uv_async_t *async)
+{
+	struct control *c = async->data;
+	for (int64_t i = 0; i < c->config->workers; i++) {
+		struct error how = { 0 };
+		enum status s = STATUS_OK;
+		if (!c->lanes[i] || !lane_finished(c->lanes[i], &s, &how))
+			continue;
+		how.status = s;
+		lane_ended(c, (size_t)i, &how);
+	}
+	close_if_done(c);
+}
+
+static void start_lanes(struct control *c)
+{
+	c->phase = RUNNING;
+	c->context.labels = c->topics.partitions[TOPIC_LABELS] > 0;
+	health_start(c->health, now_ms());
+	for (int64_t i = 0; i < c->config->workers; i++) {
+		struct error err;
+		if (lane_start(&c->context, (int)i, &c->lanes[i], &err)) {
+			(void)error_prefix(&err, "lane %" PRId64, i);
+			fail(c, &err);
+			return;
+		}
+		c->running++;
+	}
+}
+
+/* ---- topics: looked at in the thread pool until they are as they must be ---- */
+
+static void topics_look(uv_work_t *job)
+{
+	struct control *c = job->data;
+	c->topics_status = STATUS_OK;
+	if (c->config->create_topics)
+		c->topics_status = topics_create_internal(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
+	if (!c->topics_status)
+		c->topics_status = topics_check(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
+}
+
+static void on_retry(uv_timer_t *timer);
+
+static void topics_looked(uv_work_t *job, int status)
+{
+	struct control *c = job->data;
+	c->topics_busy = false;
+	if (c->phase == STOPPING) {
+		close_if_done(c);
+		return;
+	}
+	if (!c->topics_status) {
+		start_lanes(c);
+		return;
+	}
+	c->topics_wrong = c->topics_status == STATUS_CONFIG ? c->topics_wrong + 1 : 0;
+	if ((c->topics_status != STATUS_UNAVAILABLE && c->topics_status != STATUS_CONFIG) ||
+	    c->topics_wrong == TOPICS_TRIES) {
+		fail(c, &c->topics_err);
+		return;
+	}
+	health_wait(c->health, c->topics_err.text);
+	(void)uv_timer_start(&c->retry, on_retry, RETRY_MS, 0);
+}
+
+static void look_at_topics(struct control *c)
+{
+	c->topics_job.data = c;
+	c->topics_busy = true;
+	(void)uv_queue_work(&c->loop, &c->topics_job, topics_look, topics_looked);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	look_at_topics(timer->data);
+}
+
+/* ---- health ---- */
+
+/* The first line of the reasons, on the log and to systemd where it changed. */
+static void tell_readiness(struct control *c, bool ready, const struct buffer *reasons)
+{
+	char line[sizeof c->told];
+	size_t length = 0;
+	while (length < reasons->length && length < sizeof line - 1 && reasons->data[length] != '\n')
+		length++;
+	if (length)
+		memcpy(line, reasons->data, length);
+	line[length] = '\0';
+	if (ready && !c->was_ready)
+		log_info("ready");
+	if (!ready && (c->was_ready || !c->told[0]))
+		log_warning("not ready: %s", line);
+	c->was_ready = ready;
+	const char *now = ready ? "ready" : line;
+	if (strcmp(now, c->told) != 0) {
+		(void)snprintf(c->told, sizeof c->told, "%s", now);
+		notify_status(now);
+	}
+}
+
+/* Until READY=1 systemd is asked for more time, again and again. */
+static void tell_start(struct control *c, int64_t now)
+{
+	if (c->told_ready)
+		return;
+	if (health_settled(c->health)) {
+		c->told_ready = true;
+		notify_ready();
+	} else if (now >= c->extend_ms) {
+		notify_extend(EXTEND_MS);
+		c->extend_ms = now + EXTEND_EVERY_MS;
+	}
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct control *c = timer->data;
+	struct error err;
+	int64_t now = now_ms();
+	if (health_update(c->health, now, &err)) {
+		log_warning("status: %s", err.text);
+		return;
+	}
+	if (c->phase == STOPPING)
+		return;
+	struct buffer reasons = { 0 };
+	bool ready = health_ready(c->health, &reasons);
+	tell_readiness(c, ready, &reasons);
+	tell_start(c, now);
+	buffer_free(&reasons);
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+	struct control *c = timer->data;
+	struct error err;
+	if (!health_update(c->health, now_ms(), &err) && health_progressed(c->health))
+		notify_watchdog();
+}
+
+static unsigned answer(void *arg, const char *path, struct buffer *body)
+{
+	struct control *c = arg;
+	struct error err;
+	bool ready = strcmp(path, "/readyz") == 0, alive = strcmp(path, "/livez") == 0;
+	bool metrics = strcmp(path, "/metrics") == 0;
+	if (!ready && !alive && !metrics) {
+		metrics_printf(body, "no such page: /livez, /readyz, /metrics\n");
+		return 404;
+	}
+	if (health_update(c->health, now_ms(), &err)) {
+		metrics_printf(body, "%s\n", err.text);
+		return 503;
+	}
+	struct buffer reasons = { 0 };
+	bool good = alive ? health_alive(c->health, now_ms(), &reasons) : health_ready(c->health, &reasons);
+	if (c->phase == STOPPING && !alive) {
+		good = false;
+		metrics_printf(&reasons, "stopping\n");
+	}
+	if (metrics) {
+		struct scrape scrape = { .metrics = c->metrics,
+					 .ready = good,
+					 .interactions_topic = c->config->interactions_topic,
+					 .labels_topic = c->config->labels_topic,
+					 .backbone = backbone_hash(c->backbone),
+					 .arch = backbone_arch(c->backbone) };
+		scrape.status = health_lanes(c->health, &scrape.lanes);
+		scrape_print(&scrape, body);
+	} else if (good) {
+		metrics_printf(body, alive ? "alive\n" : "ready\n");
+	} else {
+		buffer_append(body, reasons.data, reasons.length);
+	}
+	buffer_free(&reasons);
+	return good || metrics ? 200 : 503;
+}
+
+/* ---- start ---- */
+
+static enum status open_memory(struct control *c, struct error *err)
+{
+	c->lanes = calloc((size_t)c->config->workers, sizeof(struct lane *));
+	c->metrics = metrics_new((size_t)c->config->workers);
+	if (!c->lanes || !c->metrics)
+		return error_set_memory(err);
+	enum status s = status_board_new((int)c->config->workers, &c->board, err);
+	if (!s)
+		s = health_new(c->board, STALL_MS, &c->health, err);
+	if (!s)
+		s = store_gate_new(c->config, &c->gate, err);
+	return s;
+}
+
+static void open_handles(struct control *c)
+{
+	(void)uv_signal_init(&c->loop, &c->signal_term);
+	(void)uv_signal_init(&c->loop, &c->signal_int);
+	(void)uv_signal_init(&c->loop, &c->signal_hup);
+	(void)uv_timer_init(&c->loop, &c->tick);
+	(void)uv_timer_init(&c->loop, &c->retry);
+	(void)uv_timer_init(&c->loop, &c->deadline);
+	(void)uv_timer_init(&c->loop, &c->watchdog);
+	(void)uv_async_init(&c->loop, &c->exited, on_exited);
+	c->handles_open = true;
+	c->signal_term.data = c->signal_int.data = c->signal_hup.data = c;
+	c->tick.data = c->retry.data = c->deadline.data = c->watchdog.data = c->exited.data = c;
+	(void)uv_signal_start(&c->signal_term, on_signal, SIGTERM);
+	(void)uv_signal_start(&c->signal_int, on_signal, SIGINT);
+	(void)uv_signal_start(&c->signal_hup, on_signal, SIGHUP);
+	(void)uv_timer_start(&c->tick, on_tick, 0, TICK_MS);
+	int64_t watchdog_ms = notify_watchdog_interval_ms();
+	if (watchdog_ms)
+		(void)uv_timer_start(&c->watchdog, on_watchdog, (uint64_t)watchdog_ms, (uint64_t)watchdog_ms);
+}
+
+static enum status open_http(struct control *c, struct error *err)
+{
+	const char *listen_at = c->config->http_listen;
+	if (!*listen_at)
+		return STATUS_OK;
+	enum status s = http_open(&c->loop, listen_at, answer, c, &c->http, err);
+	if (s)
+		return error_prefix(err, "%s: http.listen: %s", c->config->path, listen_at);
+	log_info("http: listening on %s", http_address(c->http));
+	return STATUS_OK;
+}
+
+static enum status run_loop(struct control *c, struct error *err)
+{
+	int code = uv_loop_init(&c->loop);
+	if (code)
+		return error_set(err, STATUS_IO, "event loop: %s", uv_strerror(code));
+	open_handles(c);
+	c->context.exited = &c->exited;
+	enum status s = open_http(c, err);
+	if (s)
+		close_handles(c);
+	else
+		look_at_topics(c);
+	(void)uv_run(&c->loop, UV_RUN_DEFAULT);
+	if (uv_loop_close(&c->loop))
+		return error_set(err, STATUS_BUG, "the control loop ended with open handles");
+	return s ? s : c->status;
+}
+
+enum status control_run(const struct config *config, const struct backbone *backbone,
+			const struct interaction_decoder *decoder, struct error *err)
+{
+	struct control *c = calloc(1, sizeof *c);
+	if (!c)
+		return error_set_memory(err);
+	c->config = config;
+	c->backbone = backbone;
+	c->err = err;
+	enum status s = open_memory(c, err);
+	c->context = (struct lane_context){ .config = config,
+					    .backbone = backbone,
+					    .decoder = decoder,
+					    .gate = c->gate,
+					    .board = c->board,
+					    .metrics = c->metrics };
+	if (!s)
+		s = run_loop(c, err);
+	store_gate_free(c->gate);
+	health_free(c->health);
+	status_board_free(c->board);
+	metrics_free(c->metrics);
+	free(c->lanes);
+	free(c);
+	return s;
+}

@@ -1,0 +1,18 @@
+/* The control loop: the main thread's libuv loop, from start to exit. It waits for brokers and topics, starts the lanes,
+ * watches them, tells systemd and HTTP how they are, and stops them on SIGTERM, SIGINT, or the end of one of them.
+ * It never touches what lanes own: their status comes over the status board, their end over lane_finished. */
+#ifndef DAEMON_CONTROL_H
+#define DAEMON_CONTROL_H
+
+#include "config/config.h"
+#include "io/interaction.h"
+#include "model/backbone.h"
+
+/* Runs until told to stop: STATUS_OK after an orderly stop. Errors: STATUS_CONFIG (a topic is missing or has the wrong
+ * shape; fenced by a twin), what a lane ended with, STATUS_IO (http.listen cannot be had), STATUS_MEMORY. A stop that
+ * outlasts shutdown.deadline_ms, or a second signal, ends the process from within, with 69 or the first error's code.
+ * Main thread, once. */
+enum status control_run(const struct config *config, const struct backbone *backbone,
+			const struct interaction_decoder *decoder, struct error *err) MUST_CHECK;
+
+#endif
