@@ -122,19 +122,6 @@ static enum status catch_up(struct restore_job *job)
 	return STATUS_IO;
 }
 
-/* The input stands at the restored position, still paused. The assignment may need a moment to take effect. */
-static enum status seek_input(struct restore_job *job)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, job->lane->ctx.config->interactions_topic, job->shard->partition)
-		->offset = job->position.interactions;
-	bool done = false;
-	while (!cancelled(job) && !(done = lane_seek(job->lane->consumer, list)))
-		usleep(PAUSE_US);
-	rd_kafka_topic_partition_list_destroy(list);
-	return done ? STATUS_OK : error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
-}
-
 static void run_restore(struct worker_job *base)
 {
 	struct restore_job *job = (struct restore_job *)base;
@@ -146,26 +133,61 @@ static void run_restore(struct worker_job *base)
 		usleep(5 * PAUSE_US);
 		job->status = catch_up(job);
 	}
-	if (job->status == STATUS_OK)
-		job->status = seek_input(job);
 	job->took_us = clock_monotonic_us() - begin_us;
 }
 
 /* ---- restore: on the loop ---- */
 
-static rd_kafka_topic_partition_list_t *just(const struct lane *lane, const struct shard *shard)
+/* Adds the shard's partition, and the labels' of the same number, to the list. */
+static void add_inputs(const struct lane *lane, const struct shard *shard, rd_kafka_topic_partition_list_t *list)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, shard->partition);
-	return list;
+	const struct config *config = lane->ctx.config;
+	rd_kafka_topic_partition_list_add(list, config->interactions_topic, shard->partition)->offset =
+		shard->position.interactions;
+	if (lane->ctx.labels)
+		rd_kafka_topic_partition_list_add(list, config->labels_topic, shard->partition)->offset =
+			RD_KAFKA_OFFSET_END;
 }
 
-static void set_paused(struct lane *lane, const struct shard *shard, bool paused)
+static void log_failure(const struct lane *lane, const char *what, rd_kafka_error_t *error)
 {
-	rd_kafka_topic_partition_list_t *list = just(lane, shard);
-	(void)(paused ? rd_kafka_pause_partitions(lane->consumer, list)
-		      : rd_kafka_resume_partitions(lane->consumer, list));
+	if (!error)
+		return;
+	log_error("lane %d: %s: %s", lane->index, what, rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+}
+
+/* Labels follow their interactions, paused: nobody reads them yet. */
+static void pause_labels(struct lane *lane, const struct shard *shard)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, shard->partition);
+	(void)rd_kafka_pause_partitions(lane->consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Begins to read the shard's inputs at its position. */
+static void start_reading(struct lane *lane, struct shard *shard)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
+	add_inputs(lane, shard, list);
+	log_failure(lane, "assign", rd_kafka_incremental_assign(lane->consumer, list));
+	rd_kafka_topic_partition_list_destroy(list);
+	shard->reading = true;
+	shard->labels_assigned = lane->ctx.labels;
+	if (lane->ctx.labels)
+		pause_labels(lane, shard);
+}
+
+static void stop_reading(struct lane *lane, struct shard *shard)
+{
+	if (!shard->reading)
+		return;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
+	add_inputs(lane, shard, list);
+	log_failure(lane, "unassign", rd_kafka_incremental_unassign(lane->consumer, list));
+	rd_kafka_topic_partition_list_destroy(list);
+	shard->reading = shard->labels_assigned = false;
 }
 
 static enum status load_owed(struct lane *lane, struct shard *shard, struct slice id, struct error *err)
@@ -214,7 +236,7 @@ static void go_live(struct lane *lane, struct shard *shard, const struct restore
 	log_info("lane %d: partition %d live at offset %lld, %lld changelog records read in %lld ms", lane->index,
 		 shard->partition, (long long)job->position.interactions,
 		 (long long)atomic_load(&shard->progress.records), (long long)job->took_us / 1000);
-	set_paused(lane, shard, false);
+	start_reading(lane, shard);
 }
 
 static void done_restore(struct worker_job *base)
@@ -269,27 +291,14 @@ bool lane_cancel_restores(struct lane *lane)
 
 /* ---- assignment ---- */
 
+/* A partition is assigned to librdkafka's reader only when its shard is live, at its exact position; the group is content
+ * with any list. */
 void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions)
 {
-	const struct config *config = lane->ctx.config;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2 * partitions->cnt);
-	for (int i = 0; i < partitions->cnt; i++) {
-		/* Where to begin is known after the restore; until then the partition is paused. */
-		int32_t partition = partitions->elems[i].partition;
-		rd_kafka_topic_partition_list_add(list, config->interactions_topic, partition)->offset =
-			RD_KAFKA_OFFSET_END;
-		if (lane->ctx.labels)
-			rd_kafka_topic_partition_list_add(list, config->labels_topic, partition)->offset =
-				RD_KAFKA_OFFSET_END;
-	}
-	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
-	if (error) {
-		log_error("lane %d: assign: %s", lane->index, rd_kafka_error_string(error));
-		rd_kafka_error_destroy(error);
-	}
-	if (list->cnt > 0)
-		(void)rd_kafka_pause_partitions(lane->consumer, list);
-	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
+	log_failure(lane, "assign", rd_kafka_incremental_assign(lane->consumer, none));
+	rd_kafka_topic_partition_list_destroy(none);
+	lane->assigned_once = true;
 	for (int i = 0; i < partitions->cnt; i++) {
 		struct shard *shard = shard_new(partitions->elems[i].partition, &lane->thinning);
 		if (!shard) {
@@ -297,13 +306,11 @@ void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *par
 			lane_fail(lane, error_set_memory(&err), &err);
 			return;
 		}
-		shard->labels_assigned = lane->ctx.labels;
 		shard->next = lane->shards;
 		lane->shards = shard;
 		if (lane->phase != LANE_STARTING)
 			restore(lane, shard, false);
 	}
-	lane->assigned_once = true;
 }
 
 /* ---- revocation ---- */
@@ -327,38 +334,35 @@ void lane_revoked(struct lane *lane, rd_kafka_event_t *event)
 	lane->revoking = event;
 }
 
-/* Unassigns what the event names, labels included. */
-static void unassign(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions)
+/* Takes the shards that `revoked` names off the lane; what they read is added to `unread`. */
+static void leave_shards(struct lane *lane, const rd_kafka_topic_partition_list_t *revoked,
+			 rd_kafka_topic_partition_list_t *unread)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_copy(partitions);
-	for (int i = 0; i < partitions->cnt && lane->ctx.labels; i++)
-		rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, partitions->elems[i].partition);
-	rd_kafka_error_t *error = rd_kafka_incremental_unassign(lane->consumer, list);
-	if (error) {
-		log_warning("lane %d: unassign: %s", lane->index, rd_kafka_error_string(error));
-		rd_kafka_error_destroy(error);
-	}
-	rd_kafka_topic_partition_list_destroy(list);
-}
-
-void lane_finish_revocation(struct lane *lane)
-{
-	const rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(lane->revoking);
-	for (struct shard *shard = lane->shards; shard; shard = shard->next)
-		if (names(list, lane, shard) && shard->restoring)
-			return;
 	for (struct shard **at = &lane->shards; *at;) {
 		struct shard *shard = *at;
-		if (!names(list, lane, shard)) {
+		if (!names(revoked, lane, shard)) {
 			at = &shard->next;
 			continue;
 		}
 		log_info("lane %d: partition %d left at offset %lld", lane->index, shard->partition,
 			 (long long)shard->committed.interactions);
+		if (shard->reading)
+			add_inputs(lane, shard, unread);
 		*at = shard->next;
 		shard_free(shard, &lane->cache);
 	}
-	unassign(lane, list);
+}
+
+void lane_finish_revocation(struct lane *lane)
+{
+	const rd_kafka_topic_partition_list_t *revoked = rd_kafka_event_topic_partition_list(lane->revoking);
+	for (const struct shard *shard = lane->shards; shard; shard = shard->next)
+		if (names(revoked, lane, shard) && shard->restoring)
+			return;
+	rd_kafka_topic_partition_list_t *unread = rd_kafka_topic_partition_list_new(2 * revoked->cnt);
+	leave_shards(lane, revoked, unread);
+	log_failure(lane, "unassign", rd_kafka_incremental_unassign(lane->consumer, unread));
+	rd_kafka_topic_partition_list_destroy(unread);
 	rd_kafka_event_destroy(lane->revoking);
 	lane->revoking = NULL;
 }
@@ -383,7 +387,6 @@ void lane_shard_broken(struct lane *lane, struct shard *shard, const struct erro
 	shard->broken = true;
 	shard->damaged = err->status == STATUS_DATA;
 	lane->breakage = true;
-	set_paused(lane, shard, true);
 }
 
 void lane_suspend_all(struct lane *lane)
@@ -393,7 +396,7 @@ void lane_suspend_all(struct lane *lane)
 		shard_drop_users(shard, &lane->cache);
 		if (shard->phase != SHARD_LIVE)
 			continue;
-		set_paused(lane, shard, true);
+		stop_reading(lane, shard);
 		shard->phase = SHARD_RESTORING;
 	}
 }
@@ -418,6 +421,7 @@ void lane_resume_after_abort(struct lane *lane)
 			bool damaged = shard->damaged;
 			shard->broken = shard->damaged = false;
 			shard_drop_users(shard, &lane->cache);
+			stop_reading(lane, shard);
 			restore(lane, shard, damaged);
 			continue;
 		}

@@ -26,7 +26,8 @@ struct shard {
 	struct position committed; /* as of the last committed transaction */
 	uint64_t batch;            /* number of the newest batch that it is in */
 	size_t batch_index;        /* its place there */
-	bool labels_assigned;
+	bool reading;              /* librdkafka reads its inputs */
+	bool labels_assigned;      /* the labels' partition among them */
 	bool broken;               /* the store could not be read: to be restored after the rewind */
 	bool damaged;              /* and its copy is not to be believed */
 	struct user *users;        /* cached, by id (uthash) */
