@@ -306,3 +306,32 @@ enum status topics_create_internal(const struct config *config, int timeout_ms, 
 {
 	return create_from(config, TOPIC_UPDATES, (int32_t)config->create_partitions, timeout_ms, ret, err);
 }
+
+enum status topics_delete(const struct config *config, int timeout_ms, struct error *err)
+{
+	rd_kafka_t *rk;
+	struct topics topics = { { 0 }, { false } };
+	rd_kafka_DeleteTopic_t *list[TOPIC_COUNT];
+	size_t count = 0;
+	enum status status = client_reader(config, &rk, err);
+	if (status)
+		return status;
+	status = read_metadata(rk, config, timeout_ms, &topics, err);
+	for (enum topic topic = TOPIC_INTERACTIONS; topic < TOPIC_COUNT && !status; topic++)
+		if (topics.partitions[topic])
+			list[count++] = rd_kafka_DeleteTopic_new(topic_name(config, topic));
+	if (!status && count) {
+		rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+		rd_kafka_DeleteTopics(rk, list, count, NULL, queue);
+		rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms);
+		if (!event || rd_kafka_event_error(event))
+			status = unavailable(rk, "deleting topics",
+					     event ? rd_kafka_event_error_string(event) : "no answer", err);
+		if (event)
+			rd_kafka_event_destroy(event);
+		rd_kafka_queue_destroy(queue);
+	}
+	rd_kafka_DeleteTopic_destroy_array(list, count);
+	rd_kafka_destroy(rk);
+	return status;
+}

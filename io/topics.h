@@ -48,6 +48,9 @@ enum status topics_create(const struct config *config, int32_t partitions, int t
 enum status topics_create_internal(const struct config *config, int timeout_ms, struct topics *ret,
 				   struct error *err) MUST_CHECK;
 
+/* Deletes all of them that exist: for topics that a demonstration made. */
+enum status topics_delete(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* Partitions of any one topic on an open handle, 0 where there is none. */
 enum status topics_partitions(rd_kafka_t *rk, const char *name, int timeout_ms, int32_t *ret,
 			      struct error *err) MUST_CHECK;

@@ -213,9 +213,15 @@ void ctl_stop_on_signals(void)
 	(void)sigemptyset(&action.sa_mask);
 	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGHUP, &action, NULL);
 }
 
 bool ctl_stopping(void)
 {
 	return stopping != 0;
+}
+
+void ctl_forget_stop(void)
+{
+	stopping = 0;
 }

@@ -69,9 +69,10 @@ void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total)
 void ctl_progress_show(struct ctl_progress *p, int64_t done); /* cheap: looks at the clock, prints now and then */
 void ctl_progress_end(struct ctl_progress *p, int64_t done);  /* clears the bar on a terminal */
 
-/* SIGINT and SIGTERM set a flag from now on, and interrupt blocking calls. */
+/* SIGINT, SIGTERM and SIGHUP set a flag from now on, and interrupt blocking calls. */
 void ctl_stop_on_signals(void);
 bool ctl_stopping(void);
+void ctl_forget_stop(void); /* the next signal counts anew */
 
 enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;

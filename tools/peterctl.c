@@ -14,6 +14,7 @@ struct command {
 };
 
 static const struct command commands[] = {
+	{ "demo", ctl_demo, "everything on this machine: broker, simulated audience, daemon, live view" },
 	{ "broker", ctl_broker, "a development broker in the foreground" },
 	{ "topics", ctl_topics, "create: the topics of a configuration, where missing" },
 	{ "replay", ctl_replay, "produce the rows of a file to the configured topics" },

@@ -1,0 +1,279 @@
+/* peterctl demo: everything on this machine, and a check at the end that all of it was right. */
+#include "tools/ctl.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "io/interaction.h"
+#include "tools/demo_view.h"
+#include "tools/feed.h"
+#include "tools/scan.h"
+#include "tools/site.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_A_ROUND = 2000, WAIT_MS = 5, SETTLE_MS = 60000, STOP_MS = 30000 };
+
+struct demo {
+	const char *bootstrap; /* NULL: the embedded broker */
+	int64_t seconds;       /* 0: until a signal */
+	int64_t users;
+	int64_t items;
+	double rate; /* events a second */
+	int64_t seed;
+	int64_t partitions;
+	struct simulation *simulation;
+	struct site *site;
+	struct backbone *backbone;
+	struct tracker *tracker;
+	struct feed *feed;
+	struct scan *interactions; /* read back, for the offsets that the updates must name */
+	struct scan *updates;
+	struct demo_view view;
+	struct buffer value;
+	struct buffer floats;
+	int64_t newest_ms; /* time of the last event */
+};
+
+static enum status send_event(struct demo *d, struct error *err)
+{
+	char text[SIMULATION_ID_BYTES];
+	uint32_t user;
+	uint32_t item;
+	simulation_next(d->simulation, &user, &item);
+	const char *item_id = simulation_item_ids(d->simulation)[item];
+	int64_t now_ms = clock_wall_ms();
+	d->newest_ms = now_ms > d->newest_ms ? now_ms : d->newest_ms; /* never back, whatever the clock does */
+	struct interaction interaction = { .user_id = simulation_user_id(user, text),
+					   .item_id = { (const uint8_t *)item_id, strlen(item_id) },
+					   .timestamp_ms = d->newest_ms };
+	buffer_clear(&d->value);
+	interaction_encode(&interaction, &d->value);
+	if (d->value.failed)
+		return error_set_memory(err);
+	struct slice value = { d->value.data, d->value.length };
+	enum status status = feed_put(d->feed, false, interaction.user_id, value, err);
+	if (!status)
+		tracker_sent(d->tracker, user, backbone_item(d->backbone, hash_item(item_id, strlen(item_id))),
+			     d->newest_ms);
+	return status;
+}
+
+static enum status take_interaction(struct demo *d, const rd_kafka_message_t *message, struct error *err)
+{
+	uint32_t user;
+	struct slice key = { message->key, message->key_len };
+	(void)err;
+	if (simulation_user_parse(key, &user))
+		tracker_interaction(d->tracker, user, message->partition, message->offset);
+	return STATUS_OK;
+}
+
+static enum status take_update(struct demo *d, const rd_kafka_message_t *message, struct error *err)
+{
+	struct update update;
+	uint32_t user;
+	struct slice value = { message->payload, message->len };
+	int64_t now_ms = clock_wall_ms();
+	buffer_clear(&d->floats);
+	enum status status = update_decode(value, &d->floats, &update, err);
+	if (status)
+		return error_prefix(err, "an update");
+	if (simulation_user_parse(update.user_id, &user))
+		tracker_update(d->tracker, user, &update, now_ms);
+	demo_view_note(&d->view, &update, now_ms - update.event_time_ms);
+	return STATUS_OK;
+}
+
+/* Takes what has come; waits for the first of it at most wait_ms. */
+static enum status drain(struct demo *d, struct scan *scan, int wait_ms,
+			 enum status (*take)(struct demo *d, const rd_kafka_message_t *message, struct error *err),
+			 struct error *err)
+{
+	for (int i = 0; i < MOST_A_ROUND; i++) {
+		rd_kafka_message_t *message;
+		enum status status = scan_next(scan, i ? 0 : wait_ms, &message, err);
+		if (status || !message)
+			return status;
+		status = take(d, message, err);
+		rd_kafka_message_destroy(message);
+		if (status)
+			return status;
+	}
+	return STATUS_OK;
+}
+
+static enum status look(struct demo *d, struct error *err)
+{
+	enum status status = child_check(site_daemon(d->site), err);
+	if (!status)
+		status = drain(d, d->interactions, 0, take_interaction, err);
+	if (!status)
+		status = drain(d, d->updates, WAIT_MS, take_update, err);
+	if (!status)
+		status = feed_poll(d->feed, err);
+	demo_view_show(&d->view, d->tracker);
+	return status;
+}
+
+/* Events at the rate, until time is up or a signal comes. */
+static enum status play(struct demo *d, struct error *err)
+{
+	int64_t started_us = clock_monotonic_us();
+	int64_t sent = 0;
+	enum status status = STATUS_OK;
+	demo_view_start(&d->view);
+	while (!status && !ctl_stopping()) {
+		double seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
+		if (d->seconds && seconds >= (double)d->seconds)
+			break;
+		int64_t due = (int64_t)(seconds * d->rate) - sent;
+		for (int64_t i = 0; i < due && i < MOST_A_ROUND && !status && !ctl_stopping(); i++, sent++)
+			status = send_event(d, err);
+		if (!status)
+			status = look(d, err);
+	}
+	return ctl_stopping() && status == STATUS_UNAVAILABLE ? STATUS_OK : status;
+}
+
+/* Until every user's newest event has come back in an update; a second signal ends the wait. */
+static enum status settle(struct demo *d, struct error *err)
+{
+	int64_t deadline_us = clock_monotonic_us() + (int64_t)SETTLE_MS * 1000;
+	ctl_forget_stop();
+	enum status status = feed_finish(d->feed, err);
+	while (!status && tracker_waiting(d->tracker) > 0 && clock_monotonic_us() < deadline_us && !ctl_stopping())
+		status = look(d, err);
+	return status;
+}
+
+static enum status summarise(struct demo *d, bool stopped, struct error *err)
+{
+	struct tracker_totals totals;
+	struct tracker_verdict verdict;
+	enum status status = tracker_verify(d->tracker, &verdict, err);
+	if (status)
+		return status;
+	tracker_totals(d->tracker, &totals);
+	printf("\nSummary\n"
+	       "  events produced                            %lld by %lld users\n"
+	       "  updates seen                               %lld (users of one micro-batch are coalesced)\n"
+	       "  event to update, ms                        p50 %lld, p99 %lld, max %lld\n"
+	       "  last update is of the newest interaction   %lld of %lld users\n"
+	       "  and has the right number of events         %lld of %lld users\n"
+	       "  and the embedding recomputed here          %lld of %lld users (largest difference %.1e)\n"
+	       "  updates that went back                     %lld\n"
+	       "  peterd stopped                             %s\n",
+	       (long long)totals.sent, (long long)totals.active, (long long)totals.updates, (long long)totals.p50_ms,
+	       (long long)totals.p99_ms, (long long)totals.max_ms, (long long)verdict.newest, (long long)verdict.users,
+	       (long long)verdict.lengths, (long long)verdict.users, (long long)verdict.embeddings,
+	       (long long)verdict.users, verdict.worst, (long long)totals.backwards, stopped ? "exit 0" : "badly");
+	if (verdict.newest != verdict.users || verdict.lengths != verdict.users ||
+	    verdict.embeddings != verdict.users || totals.backwards)
+		return error_set(err, STATUS_BUG, "what came back is not what should have: see the summary");
+	return STATUS_OK;
+}
+
+static enum status prepare(struct demo *d, struct error *err)
+{
+	char path[600];
+	d->simulation = simulation_new((uint64_t)d->seed, (uint32_t)d->users, (uint32_t)d->items);
+	if (!d->simulation)
+		return error_set_memory(err);
+	const struct site_options options = { .name = "demo",
+					      .bootstrap = d->bootstrap,
+					      .partitions = (int32_t)d->partitions,
+					      .interval_ms = 100,
+					      .simulation = d->simulation,
+					      .seed = (uint64_t)d->seed };
+	enum status status = site_open(&options, &d->site, err);
+	if (status)
+		return status;
+	const struct config *config = site_config(d->site);
+	printf("peterd demo: %lld simulated users, %lld items, %.0f events/s, seed %lld\n"
+	       "  broker    %s (%s)\n"
+	       "  files     %s, removed at the end\n"
+	       "  backbone  RANDOM weights: the embeddings mean nothing yet, but every one of them is checked\n\n"
+	       "Starting peterd ...\n",
+	       (long long)d->users, (long long)d->items, d->rate, (long long)d->seed, site_servers(d->site),
+	       d->bootstrap ? "yours" : "embedded: librdkafka's mock cluster", site_directory(d->site));
+	(void)fflush(stdout);
+	(void)snprintf(path, sizeof path, "%s", config->backbone);
+	status = backbone_load(path, &d->backbone, err);
+	if (status)
+		return status;
+	d->tracker =
+		tracker_new(d->backbone, (uint32_t)d->users, (uint32_t)config->sequences_keep, (int32_t)d->partitions);
+	status = d->tracker ? feed_open(config, &d->feed, err) : error_set_memory(err);
+	if (!status)
+		status = scan_open(config, config->interactions_topic, SCAN_BEGINNING, false, &d->interactions, err);
+	if (!status)
+		status = scan_open(config, config->updates_topic, SCAN_BEGINNING, false, &d->updates, err);
+	return status ? status : site_start_daemon(d->site, err);
+}
+
+static enum status run(struct demo *d, struct error *err)
+{
+	struct error stop_err;
+	enum status status = prepare(d, err);
+	if (!status)
+		status = play(d, err);
+	if (!status)
+		status = settle(d, err);
+	if (status)
+		return status;
+	enum status stopped = child_stop(site_daemon(d->site), STOP_MS, &stop_err);
+	status = summarise(d, stopped == STATUS_OK, err);
+	if (!status && stopped) {
+		*err = stop_err;
+		status = stopped;
+	}
+	return status;
+}
+
+static void clean_up(struct demo *d)
+{
+	feed_close(d->feed);
+	scan_close(d->interactions);
+	scan_close(d->updates);
+	tracker_free(d->tracker);
+	site_close(d->site);
+	backbone_free(d->backbone);
+	simulation_free(d->simulation);
+	buffer_free(&d->value);
+	buffer_free(&d->floats);
+}
+
+enum status ctl_demo(int argc, char **argv, struct error *err)
+{
+	struct demo d = { .seconds = 30, .users = 1000, .items = 2000, .rate = 500, .seed = 1, .partitions = 4 };
+	const struct ctl_option options[] = {
+		{ "bootstrap", CTL_TEXT, false, &d.bootstrap, "HOST:PORT",
+		  "a running Kafka; default: a broker inside this program", 0, 0 },
+		{ "seconds", CTL_WHOLE, false, &d.seconds, "N", "how long; 0: until Ctrl-C; default 30", 0, 1000000 },
+		{ "users", CTL_WHOLE, false, &d.users, "N", "simulated users; default 1000", 1, 1000000 },
+		{ "items", CTL_WHOLE, false, &d.items, "N", "items of the catalogue; default 2000", 1, 100000 },
+		{ "rate", CTL_REAL, false, &d.rate, "R", "events a second; default 500", 0, 0 },
+		{ "partitions", CTL_WHOLE, false, &d.partitions, "N", "partitions of each topic; default 4", 1, 1000 },
+		{ "seed", CTL_WHOLE, false, &d.seed, "S", "of the audience and the weights; default 1", 0, INT64_MAX },
+	};
+	const struct ctl_usage usage = { "demo",
+					 "",
+					 "Everything on this machine: a broker, a seeded audience, a backbone with "
+					 "random weights, peterd, and its\n"
+					 "updates as they arrive; at the end every user's last update is checked. "
+					 "Ctrl-C leaves nothing behind.\n",
+					 options,
+					 CTL_COUNT(options),
+					 0 };
+	int operands;
+	bool help;
+	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
+	if (status || help)
+		return status;
+	ctl_stop_on_signals();
+	status = run(&d, err);
+	clean_up(&d);
+	return status;
+}

@@ -1,0 +1,71 @@
+#include "tools/demo_view.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void demo_view_start(struct demo_view *v)
+{
+	memset(v, 0, sizeof *v);
+	v->terminal = isatty(STDOUT_FILENO);
+	v->started_us = v->shown_us = clock_monotonic_us();
+}
+
+void demo_view_note(struct demo_view *v, const struct update *update, int64_t latency_ms)
+{
+	struct demo_row *row = &v->rows[v->next++ % DEMO_VIEW_ROWS];
+	int length =
+		update->user_id.length < sizeof row->user ? (int)update->user_id.length : (int)sizeof row->user - 1;
+	(void)snprintf(row->user, sizeof row->user, "%.*s", length, (const char *)update->user_id.data);
+	row->events = update->sequence_length;
+	row->latency_ms = latency_ms;
+	for (uint32_t i = 0; i < 4; i++)
+		row->values[i] = i < update->dim ? update->embedding[i] : 0;
+}
+
+static void draw_table(struct demo_view *v, const char *summary)
+{
+	if (v->lines)
+		printf("\033[%dA", v->lines);
+	printf("\033[K%s\n\033[K\n\033[K  %-14s %8s %10s   %s\n", summary, "user", "events", "after ms",
+	       "embedding (first 4 of the vector)");
+	for (size_t i = 0; i < DEMO_VIEW_ROWS; i++) {
+		const struct demo_row *row = &v->rows[(v->next + i) % DEMO_VIEW_ROWS];
+		printf("\033[K");
+		if (row->user[0])
+			printf("  %-14s %8lld %10lld   %+.3f %+.3f %+.3f %+.3f", row->user, (long long)row->events,
+			       (long long)row->latency_ms, (double)row->values[0], (double)row->values[1],
+			       (double)row->values[2], (double)row->values[3]);
+		printf("\n");
+	}
+	v->lines = DEMO_VIEW_ROWS + 3;
+}
+
+void demo_view_show(struct demo_view *v, const struct tracker *t)
+{
+	char summary[256];
+	struct tracker_totals totals;
+	int64_t now_us = clock_monotonic_us();
+	if (now_us - v->shown_us < 1000000)
+		return;
+	double seconds = (double)(now_us - v->shown_us) / 1e6;
+	tracker_totals(t, &totals);
+	(void)snprintf(
+		summary, sizeof summary,
+		"%4.0f s  %lld events (%.0f/s)  %lld updates (%.0f/s)  %lld users  lag %lld  event to update p50 %lld "
+		"ms, p99 %lld ms",
+		(double)(now_us - v->started_us) / 1e6, (long long)totals.sent,
+		(double)(totals.sent - v->shown_sent) / seconds, (long long)totals.updates,
+		(double)(totals.updates - v->shown_updates) / seconds, (long long)totals.active,
+		(long long)totals.behind, (long long)totals.p50_ms, (long long)totals.p99_ms);
+	v->shown_us = now_us;
+	v->shown_sent = totals.sent;
+	v->shown_updates = totals.updates;
+	if (v->terminal)
+		draw_table(v, summary);
+	else
+		printf("%s\n", summary);
+	(void)fflush(stdout);
+}

@@ -1,0 +1,32 @@
+/* The demonstration's live view on standard output: a table redrawn in place on a terminal, a plain line a second elsewhere.
+ * One thread. */
+#ifndef TOOLS_DEMO_VIEW_H
+#define TOOLS_DEMO_VIEW_H
+
+#include "tools/tracker.h"
+
+enum { DEMO_VIEW_ROWS = 10 };
+
+struct demo_row {
+	char user[32];
+	int64_t events;
+	int64_t latency_ms;
+	float values[4]; /* the embedding's first ones */
+};
+
+struct demo_view {
+	bool terminal;
+	int lines; /* drawn, to go back over */
+	int64_t started_us;
+	int64_t shown_us;
+	int64_t shown_sent; /* totals of the last time */
+	int64_t shown_updates;
+	size_t next; /* row of `rows` to overwrite */
+	struct demo_row rows[DEMO_VIEW_ROWS];
+};
+
+void demo_view_start(struct demo_view *v);
+void demo_view_note(struct demo_view *v, const struct update *update, int64_t latency_ms);
+void demo_view_show(struct demo_view *v, const struct tracker *t); /* draws once a second */
+
+#endif
