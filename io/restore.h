@@ -1,9 +1,18 @@
 /* Restore: brings a shard's local store up to the group's committed offset from the changelog.
  *
- * Reads the changelog partition under read_committed from where the store stands until its position record equals
- * `committed`. The log's end is no test for that: an open transaction of somebody else may stand before it; restore
- * waits for it. With `committed` -1 (the group has no offset: fresh, or expired) it reads to the true end (the high
- * watermark) and takes what position it finds. Blocking, for minutes with a large changelog: never on a loop. */
+ * Reads the changelog partition under read_committed from where the store stands (position.changelog, or the start where
+ * that is unknown) to the true end, the high watermark: with an open transaction before it the log seems to end at the
+ * last stable offset, so restore waits until that transaction is decided. There its position record must equal
+ * `committed`; where the group has no offset (-1: fresh, or expired) restore takes what position it finds.
+ *
+ * The end alone would not do (a commit marker may reach the changelog after the group's offsets), nor would the position
+ * record alone (a transaction may change what is owed and leave the position as it is). The caller has fenced or outlived
+ * whoever wrote to the partition before, and has read `committed` after that from stable offsets.
+ *
+ * What was read goes into the store in chunks of some MiB, each with the changelog offset that it reaches: after a crash
+ * restore goes on from there. Such a store is a moment of the changelog, though not always one between transactions:
+ * only restore reads on from it. A changelog that no longer holds the store's offset (truncated, made anew) empties the
+ * shard and is read from its start. Blocking, for minutes with a large changelog: never on a loop. */
 #ifndef IO_RESTORE_H
 #define IO_RESTORE_H
 
@@ -20,9 +29,11 @@ struct restore_progress {
 
 /* Catches up `shard` of interactions partition `partition`. On success *ret is the position to go on from, or
  * *ret_found is false where neither store nor changelog know of any (a fresh shard: read from the start).
- * Ends early with STATUS_UNAVAILABLE where *cancel becomes true. Broker outages are waited out, not errors.
- * Errors: STATUS_DATA where log and offsets contradict each other (committed below the position record, changelog
- * ends before the committed offset, a damaged changelog record; the text says which), STATUS_IO (store), STATUS_MEMORY. */
+ * STATUS_UNAVAILABLE: *cancel became true, or the changelog partition does not exist or may not be read (the text says
+ * which; try again). Broker outages are waited out, not errors. Other errors: STATUS_DATA where log and offsets contradict
+ * each other (the committed offset below the position record, or beyond the changelog's end; a damaged changelog
+ * record; the text says which, and what to do), STATUS_IO (store: a full disk; try again), STATUS_CONFIG (properties),
+ * STATUS_MEMORY. */
 enum status restore_shard(const struct config *config, struct store_shard *shard, int32_t partition, int64_t committed,
 			  const _Atomic bool *cancel, struct restore_progress *progress, struct position *ret,
 			  bool *ret_found, struct error *err) MUST_CHECK;
