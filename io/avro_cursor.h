@@ -15,15 +15,22 @@ static inline size_t avro_cursor_left(const struct avro_cursor *c)
 	return (size_t)(c->end - c->at);
 }
 
-/* long; most of a record's are one byte, hence the short way */
 static inline bool avro_cursor_long(struct avro_cursor *c, int64_t *ret)
 {
-	if (c->at < c->end && *c->at < 0x80) {
-		uint8_t byte = *c->at++;
-		*ret = (int64_t)(byte >> 1) ^ -(int64_t)(byte & 1);
-		return true;
+	const uint8_t *at = c->at;
+	uint64_t value = 0;
+	for (unsigned shift = 0; at < c->end && shift < 64; shift += 7) {
+		uint8_t byte = *at++;
+		if (shift == 63 && byte > 1)
+			return false;
+		value |= (uint64_t)(byte & 0x7f) << shift;
+		if (byte < 0x80) {
+			c->at = at;
+			*ret = (int64_t)(value >> 1) ^ -(int64_t)(value & 1);
+			return true;
+		}
 	}
-	return varint_read(&c->at, c->end, ret);
+	return false;
 }
 
 static inline bool avro_cursor_int(struct avro_cursor *c, int64_t *ret)

@@ -25,8 +25,6 @@ static const char *attribute(const json_t *json, const char *name)
 /* The type of that name, TYPE_UNION where it is none that JSON can spell. */
 static enum avro_type type_of(const char *label)
 {
-	if (strcmp(label, "error") == 0)
-		return TYPE_RECORD;
 	for (enum avro_type type = TYPE_NULL; type < TYPE_UNION; type++) {
 		if (strcmp(label, type_labels[type]) == 0)
 			return type;
@@ -81,12 +79,11 @@ static struct avro_named *find(const struct avro_names *names, const char *full)
 	return number ? &names->items[json_integer_value(number)] : NULL;
 }
 
-/* A name as a reference finds it: in the namespace around it, else without any (as Java does). */
+/* The type that `name`, used in namespace `space`, stands for. */
 static struct avro_named *find_reference(const struct avro_names *names, const char *name, struct slice space)
 {
 	char full[NAME_MAX_BYTES];
-	struct avro_named *named = full_name(name, space, full) ? find(names, full) : NULL;
-	return named || strchr(name, '.') ? named : find(names, name);
+	return full_name(name, space, full) ? find(names, full) : NULL;
 }
 
 static enum status define(struct avro_names *names, const json_t *json, enum avro_type type, struct slice space,
@@ -101,7 +98,7 @@ static enum status define(struct avro_names *names, const json_t *json, enum avr
 		return error_set(err, STATUS_CONFIG, "type %.200s is defined twice", full);
 	if (names->count == names->capacity) {
 		size_t capacity = names->capacity ? 2 * names->capacity : 8;
-		struct avro_named *items = reallocarray(names->items, capacity, sizeof *items);
+		struct avro_named *items = realloc(names->items, capacity * sizeof *items);
 		if (!items)
 			return error_set_memory(err);
 		names->items = items;
@@ -185,14 +182,23 @@ static enum status collect_fixed(const json_t *json, struct error *err)
 	return error_set(err, STATUS_CONFIG, "fixed %.200s has no size", attribute(json, "name"));
 }
 
+/* A type by its name alone. */
+static enum status collect_reference(const struct avro_names *names, const char *label, struct slice space,
+				     struct error *err)
+{
+	if (is_primitive(type_of(label)) || find_reference(names, label, space))
+		return STATUS_OK;
+	return error_set(err, STATUS_CONFIG, "unknown type \"%.200s\"", label);
+}
+
 static enum status collect_object(struct avro_names *names, const json_t *json, struct slice space, int depth,
 				  struct error *err)
 {
-	const json_t *inner = json_object_get(json, "type");
-	enum avro_type type = type_of(attribute(json, "type"));
+	const char *label = attribute(json, "type");
+	enum avro_type type = type_of(label);
 	enum status status;
-	if (!json_is_string(inner) || is_primitive(type) || type == TYPE_UNION)
-		return collect(names, inner, space, depth + 1, err);
+	if (is_primitive(type) || type == TYPE_UNION)
+		return collect_reference(names, label, space, err);
 	if (is_named(type)) {
 		status = define(names, json, type, space, &space, err);
 		if (status != STATUS_OK)
@@ -221,18 +227,14 @@ static enum status collect(struct avro_names *names, const json_t *json, struct 
 		return collect_union(names, json, space, depth, err);
 	if (json_is_object(json))
 		return collect_object(names, json, space, depth, err);
-	if (!json_is_string(json))
-		return error_set(err, STATUS_CONFIG, "a type is missing");
-	if (is_primitive(type_of(json_string_value(json))) || find_reference(names, json_string_value(json), space))
-		return STATUS_OK;
-	return error_set(err, STATUS_CONFIG, "unknown type %.200s", json_string_value(json));
+	if (json_is_string(json))
+		return collect_reference(names, json_string_value(json), space, err);
+	return error_set(err, STATUS_CONFIG, "a type is missing");
 }
 
 struct avro_resolved avro_resolve(const struct avro_names *names, const json_t *type, struct slice space)
 {
 	char full[NAME_MAX_BYTES];
-	while (json_is_object(type) && !json_is_string(json_object_get(type, "type")))
-		type = json_object_get(type, "type");
 	if (json_is_array(type))
 		return (struct avro_resolved){ TYPE_UNION, type, space, NULL };
 	bool object = json_is_object(type);

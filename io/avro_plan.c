@@ -52,65 +52,31 @@ static bool fail(const struct avro_op *op, struct slice value, const uint8_t *at
 	return false;
 }
 
-/* One value that is passed over. */
-static inline bool pass(const struct avro_op *op, struct avro_cursor *c)
-{
-	struct slice text;
-	int64_t whole;
-	switch (op->code) {
-	case AVRO_CODE_INT:
-		return avro_cursor_int(c, &whole);
-	case AVRO_CODE_LONG:
-		return avro_cursor_long(c, &whole);
-	case AVRO_CODE_BOOLEAN:
-		return avro_cursor_boolean(c);
-	case AVRO_CODE_TEXT:
-		return avro_cursor_text(c, &text);
-	case AVRO_CODE_ENUM:
-		return avro_cursor_index(c, op->n, &whole);
-	case AVRO_CODE_SKIP:
-		return avro_cursor_skip(c, op->n);
-	default:
-		return avro_cursor_skip_array(c, op->n);
-	}
-}
-
 static inline int64_t divide_down(int64_t value, int64_t divisor)
 {
 	int64_t quotient = value / divisor;
 	return quotient - (value % divisor < 0);
 }
 
-/* One value that is asked for. */
-static inline bool take(const struct avro_plan *p, const struct avro_op *op, struct avro_cursor *c,
-			struct plan_value *ret)
+static inline bool take_enum(const struct avro_plan *p, const struct avro_op *op, struct avro_cursor *c,
+			     struct plan_value *ret)
 {
 	int64_t index;
-	switch (op->code) {
-	case AVRO_CODE_TAKE_TEXT:
-		ret->kind = PLAN_TEXT;
-		return avro_cursor_text(c, &ret->text);
-	case AVRO_CODE_TAKE_ENUM:
-		if (!avro_cursor_index(c, op->n, &index))
-			return false;
-		ret->kind = PLAN_TEXT;
-		ret->text = p->symbols[op->target + (size_t)index];
-		return true;
-	case AVRO_CODE_TAKE_INT:
-		ret->kind = PLAN_WHOLE;
-		return avro_cursor_int(c, &ret->whole);
-	case AVRO_CODE_TAKE_LONG:
-		ret->kind = PLAN_WHOLE;
-		if (!avro_cursor_long(c, &ret->whole))
-			return false;
-		if (op->n != 1)
-			ret->whole = divide_down(ret->whole, op->n);
-		return true;
-	default:
-		ret->kind = PLAN_REFUSED;
-		ret->refused = avro_type_label((enum avro_type)op->target);
-		return true;
-	}
+	if (!avro_cursor_index(c, op->n, &index))
+		return false;
+	ret->kind = PLAN_TEXT;
+	ret->text = p->symbols[op->target + (size_t)index];
+	return true;
+}
+
+static inline bool take_long(const struct avro_op *op, struct avro_cursor *c, struct plan_value *ret)
+{
+	ret->kind = PLAN_WHOLE;
+	if (!avro_cursor_long(c, &ret->whole))
+		return false;
+	if (op->n != 1)
+		ret->whole = divide_down(ret->whole, op->n);
+	return true;
 }
 
 /* Goes on with the next item of the array or map whose count is *left; *ret_more is false at its end. */
@@ -130,50 +96,96 @@ static inline bool next_item(const struct avro_op *op, struct avro_cursor *c, in
 	return op->code == AVRO_CODE_NEXT_ITEM || avro_cursor_text(c, &key);
 }
 
-static bool run(const struct avro_plan *p, struct slice value, struct plan_value values[], struct avro_cursor *c,
+/* The machine. One switch, a line or two an instruction: every record of every topic goes through here. */
+static bool run(const struct avro_plan *p, struct slice value, struct plan_value values[], struct avro_cursor *ret_end,
 		struct error *err)
 {
 	int64_t stack[AVRO_STACK_MAX]; /* return addresses and counts of items left */
 	size_t depth = 0;
-	bool more;
-	int64_t branch;
+	struct avro_cursor c = *ret_end;
 	for (const struct avro_op *op = p->ops;; op++) {
-		const uint8_t *at = c->at;
-		switch (op->code) {
+		const uint8_t *at = c.at;
+		struct slice text;
+		int64_t n;
+		bool fine = true;
+		bool more;
+		switch ((enum avro_code)op->code) {
 		case AVRO_CODE_END:
+			*ret_end = c;
 			return true;
+		case AVRO_CODE_INT:
+			fine = avro_cursor_int(&c, &n);
+			break;
+		case AVRO_CODE_LONG:
+			fine = avro_cursor_long(&c, &n);
+			break;
+		case AVRO_CODE_BOOLEAN:
+			fine = avro_cursor_boolean(&c);
+			break;
+		case AVRO_CODE_TEXT:
+			fine = avro_cursor_text(&c, &text);
+			break;
+		case AVRO_CODE_ENUM:
+			fine = avro_cursor_index(&c, op->n, &n);
+			break;
+		case AVRO_CODE_SKIP:
+			fine = avro_cursor_skip(&c, op->n);
+			break;
+		case AVRO_CODE_SKIP_ARRAY:
+			fine = avro_cursor_skip_array(&c, op->n);
+			break;
+		case AVRO_CODE_TAKE_TEXT:
+			values[op->slot].kind = PLAN_TEXT;
+			fine = avro_cursor_text(&c, &values[op->slot].text);
+			break;
+		case AVRO_CODE_TAKE_ENUM:
+			fine = take_enum(p, op, &c, &values[op->slot]);
+			break;
+		case AVRO_CODE_TAKE_INT:
+			values[op->slot].kind = PLAN_WHOLE;
+			fine = avro_cursor_int(&c, &values[op->slot].whole);
+			break;
+		case AVRO_CODE_TAKE_LONG:
+			fine = take_long(op, &c, &values[op->slot]);
+			break;
+		case AVRO_CODE_REFUSE:
+			values[op->slot].kind = PLAN_REFUSED;
+			values[op->slot].refused = avro_type_label((enum avro_type)op->target);
+			break;
 		case AVRO_CODE_UNION:
-			if (!avro_cursor_index(c, op->n, &branch))
-				return fail(op, value, at, err);
-			op = p->ops + p->targets[op->target + (size_t)branch] - 1;
+			fine = avro_cursor_index(&c, op->n, &n);
+			if (fine)
+				op = p->ops + p->targets[op->target + (size_t)n] - 1;
 			break;
 		case AVRO_CODE_JUMP:
 			op = p->ops + op->target - 1;
 			break;
 		case AVRO_CODE_CALL:
-		case AVRO_CODE_LOOP:
-			if (depth == AVRO_STACK_MAX)
-				return fail(op, value, at, err);
-			stack[depth++] = op->code == AVRO_CODE_CALL ? op - p->ops : 0;
-			if (op->code == AVRO_CODE_CALL)
+			fine = depth < AVRO_STACK_MAX;
+			if (fine) {
+				stack[depth++] = op - p->ops;
 				op = p->ops + op->target - 1;
+			}
 			break;
 		case AVRO_CODE_RETURN:
 			op = p->ops + stack[--depth];
 			break;
+		case AVRO_CODE_LOOP:
+			fine = depth < AVRO_STACK_MAX;
+			if (fine)
+				stack[depth++] = 0;
+			break;
 		case AVRO_CODE_NEXT_ITEM:
 		case AVRO_CODE_NEXT_ENTRY:
-			if (!next_item(op, c, &stack[depth - 1], &more))
-				return fail(op, value, at, err);
-			if (!more) {
+			fine = next_item(op, &c, &stack[depth - 1], &more);
+			if (fine && !more) {
 				depth--;
 				op = p->ops + op->target - 1;
 			}
 			break;
-		default:
-			if (op->code < AVRO_CODE_TAKE_TEXT ? !pass(op, c) : !take(p, op, c, &values[op->slot]))
-				return fail(op, value, at, err);
 		}
+		if (!fine)
+			return fail(op, value, at, err);
 	}
 }
 
