@@ -244,7 +244,8 @@ bool lane_stored(const struct lane *lane)
 void lane_store_retry(struct lane *lane)
 {
 	struct store_job *job = lane->store_first;
-	if (!job || lane->store_writing || clock_monotonic_us() < lane->store_retry_us)
+	bool in_order = lane->phase == LANE_RUNNING || lane->phase == LANE_COMMITTING;
+	if (!job || !in_order || lane->store_writing || clock_monotonic_us() < lane->store_retry_us)
 		return;
 	lane->store_writing = true;
 	job->job = (struct worker_job){ .run = run_store, .done = done_store };

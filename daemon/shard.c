@@ -7,6 +7,8 @@
 
 enum { EXPIRE_USERS_A_SWEEP = 64 };
 
+#define DAY_MS INT64_C(86400000)
+
 struct shard *shard_new(int32_t partition, struct thinning *thinning)
 {
 	struct shard *shard = calloc(1, sizeof *shard);
@@ -86,6 +88,23 @@ static bool wanted(const struct config *config, struct slice event_type)
 	return false;
 }
 
+/* What sequences.ttl_days has outlived is gone, whether or not the sweep came by: a function of the log alone. */
+static bool outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u)
+{
+	int64_t ttl_ms = ctx->config->sequences_ttl_days * DAY_MS;
+	return ttl_ms > 0 && u->sequence.length > 0 &&
+	       u->sequence.events[u->sequence.length - 1].time_ms < shard->position.stream_time_ms - ttl_ms;
+}
+
+static void empty(struct shard_context *ctx, struct user *u)
+{
+	sequence_free(&u->sequence);
+	u->newest_offset = -1;
+	u->fresh = 0;
+	u->stale = true;
+	user_cache_resize(ctx->cache, u);
+}
+
 static enum status place(struct shard *shard, struct shard_context *ctx, struct batch *batch,
 			 const struct interaction *interaction, int64_t offset, struct error *err)
 {
@@ -93,6 +112,8 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 	enum status status = shard_user(shard, ctx, interaction->user_id, &u, err);
 	if (status != STATUS_OK)
 		return status;
+	if (outlived(shard, ctx, u))
+		empty(ctx, u);
 	struct event event = { hash_item(interaction->item_id.data, interaction->item_id.length),
 			       interaction->timestamp_ms };
 	enum sequence_place where;
@@ -122,11 +143,7 @@ static enum status forget(struct shard *shard, struct shard_context *ctx, struct
 	enum status status = shard_user(shard, ctx, id, &u, err);
 	if (status != STATUS_OK)
 		return status;
-	sequence_free(&u->sequence);
-	u->newest_offset = -1;
-	u->fresh = 0;
-	u->stale = true;
-	user_cache_resize(ctx->cache, u);
+	empty(ctx, u);
 	batch->forgotten++;
 	u->changed = batch->number;
 	return batch_touch_user(batch, u) ? STATUS_OK : error_set_memory(err);
@@ -227,7 +244,7 @@ enum status shard_expire(struct shard *shard, struct shard_context *ctx, struct 
 	if (ctx->config->sequences_ttl_days == 0 || !shard->store)
 		return STATUS_OK;
 	struct expiry expiry = { .shard = shard, .ctx = ctx, .batch = batch };
-	expiry.limit_ms = shard->position.stream_time_ms - ctx->config->sequences_ttl_days * 86400000;
+	expiry.limit_ms = shard->position.stream_time_ms - ctx->config->sequences_ttl_days * DAY_MS;
 	struct buffer from = { 0 };
 	buffer_append(&from, shard->expiry_cursor.data, shard->expiry_cursor.length);
 	bool more = false;
