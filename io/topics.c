@@ -56,8 +56,18 @@ static enum status unavailable(rd_kafka_t *rk, const char *what, const char *why
 	return error_set(err, STATUS_UNAVAILABLE, "%s: %s%s", what, why, last);
 }
 
-static enum status read_metadata(rd_kafka_t *rk, const struct config *config, int timeout_ms, struct topics *ret,
-				 struct error *err)
+/* Whether every partition has a leader: a topic made a moment ago may not. */
+static bool is_led(const rd_kafka_metadata_topic_t *topic)
+{
+	for (int i = 0; i < topic->partition_cnt; i++)
+		if (topic->partitions[i].leader < 0)
+			return false;
+	return true;
+}
+
+/* `led`: a topic without all its leaders counts as missing. */
+static enum status read_metadata(rd_kafka_t *rk, const struct config *config, int timeout_ms, bool led,
+				 struct topics *ret, struct error *err)
 {
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 1, NULL, &metadata, timeout_ms);
@@ -66,7 +76,7 @@ static enum status read_metadata(rd_kafka_t *rk, const struct config *config, in
 	memset(ret->partitions, 0, sizeof ret->partitions);
 	for (int i = 0; i < metadata->topic_cnt; i++)
 		for (int topic = 0; topic < TOPIC_COUNT; topic++)
-			if (!metadata->topics[i].err &&
+			if (!metadata->topics[i].err && (!led || is_led(&metadata->topics[i])) &&
 			    !strcmp(metadata->topics[i].topic, topic_name(config, (enum topic)topic)))
 				ret->partitions[topic] = metadata->topics[i].partition_cnt;
 	rd_kafka_metadata_destroy(metadata);
@@ -94,7 +104,7 @@ enum status topics_read(const struct config *config, int timeout_ms, struct topi
 	enum status status = client_reader(config, &rk, err);
 	if (status)
 		return status;
-	status = read_metadata(rk, config, timeout_ms, &topics, err);
+	status = read_metadata(rk, config, timeout_ms, false, &topics, err);
 	rd_kafka_destroy(rk);
 	if (!status)
 		*ret = topics;
@@ -141,7 +151,7 @@ enum status topics_check(const struct config *config, int timeout_ms, struct top
 		return status;
 	/* metadata may lag behind a topic that was made a moment ago */
 	for (int waited_ms = 0;; waited_ms += LOOK_AGAIN_MS) {
-		status = read_metadata(rk, config, timeout_ms, &topics, err);
+		status = read_metadata(rk, config, timeout_ms, false, &topics, err);
 		if (!status)
 			status = check_shapes(config, &topics, err);
 		if (status != STATUS_CONFIG || waited_ms >= SETTLE_MS)
@@ -263,7 +273,7 @@ static enum status await_topics(rd_kafka_t *rk, const struct config *config, enu
 	int64_t deadline_us = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
 	for (;;) {
 		enum topic topic = first;
-		enum status status = read_metadata(rk, config, timeout_ms, topics, err);
+		enum status status = read_metadata(rk, config, timeout_ms, true, topics, err);
 		while (!status && topic < TOPIC_COUNT && topics->partitions[topic])
 			topic++;
 		if (status || topic == TOPIC_COUNT)
@@ -283,7 +293,7 @@ static enum status create_from(const struct config *config, enum topic first, in
 	enum status status = client_reader(config, &rk, err);
 	if (status)
 		return status;
-	status = read_metadata(rk, config, timeout_ms, &topics, err);
+	status = read_metadata(rk, config, timeout_ms, false, &topics, err);
 	if (!status && first > TOPIC_INTERACTIONS && topics.partitions[TOPIC_INTERACTIONS] == 0)
 		status = missing(config, TOPIC_INTERACTIONS, err);
 	if (!status)
@@ -316,7 +326,7 @@ enum status topics_delete(const struct config *config, int timeout_ms, struct er
 	enum status status = client_reader(config, &rk, err);
 	if (status)
 		return status;
-	status = read_metadata(rk, config, timeout_ms, &topics, err);
+	status = read_metadata(rk, config, timeout_ms, false, &topics, err);
 	for (enum topic topic = TOPIC_INTERACTIONS; topic < TOPIC_COUNT && !status; topic++)
 		if (topics.partitions[topic])
 			list[count++] = rd_kafka_DeleteTopic_new(topic_name(config, topic));

@@ -1,10 +1,13 @@
 #include "tools/scan.h"
 
+#include "base/clock.h"
 #include "io/client.h"
 #include "io/topics.h"
+#include "tools/ctl.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TIMEOUT_MS = 10000, UNKNOWN = -1, DONE = -2 };
 
@@ -17,13 +20,33 @@ struct scan {
 	int32_t ended_count;
 };
 
-/* Where reading starts, as offsets: "the end" is asked for once, before any record can slip by. */
+static bool passes_by_itself(rd_kafka_resp_err_t code)
+{
+	switch (code) {
+	case RD_KAFKA_RESP_ERR__TRANSPORT:
+	case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+	case RD_KAFKA_RESP_ERR__RESOLVE:
+	case RD_KAFKA_RESP_ERR__TIMED_OUT:
+	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART: /* of a topic made a moment ago */
+	case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+	case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Where reading starts, as offsets: "the end" is asked for once, before any record can slip by. A broker may not know yet
+ * that it leads a partition made a moment ago. */
 static enum status start_offset(struct scan *s, int32_t partition, enum scan_from from, int64_t *ret, struct error *err)
 {
-	int64_t low;
-	int64_t high;
-	rd_kafka_resp_err_t code =
-		rd_kafka_query_watermark_offsets(s->reader, s->topic, partition, &low, &high, TIMEOUT_MS);
+	int64_t low = 0;
+	int64_t high = 0;
+	int64_t deadline_us = clock_monotonic_us() + (int64_t)TIMEOUT_MS * 1000;
+	rd_kafka_resp_err_t code;
+	while ((code = rd_kafka_query_watermark_offsets(s->reader, s->topic, partition, &low, &high, TIMEOUT_MS)) &&
+	       passes_by_itself(code) && clock_monotonic_us() < deadline_us && !ctl_stopping())
+		(void)usleep(100000);
 	if (code)
 		return error_set(err, STATUS_UNAVAILABLE, "topic %s: partition %d: %s", s->topic, partition,
 				 rd_kafka_err2str(code));
@@ -114,21 +137,6 @@ static bool note_position(struct scan *s, int32_t partition, int64_t next)
 	*stop = DONE;
 	s->ended_count++;
 	return within;
-}
-
-static bool passes_by_itself(rd_kafka_resp_err_t code)
-{
-	switch (code) {
-	case RD_KAFKA_RESP_ERR__TRANSPORT:
-	case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-	case RD_KAFKA_RESP_ERR__RESOLVE:
-	case RD_KAFKA_RESP_ERR__TIMED_OUT:
-	case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
-	case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
-		return true;
-	default:
-		return false;
-	}
 }
 
 enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, struct error *err)
