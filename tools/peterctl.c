@@ -23,6 +23,7 @@ static const struct command commands[] = {
 	{ "inspect", ctl_inspect, "what is in a backbone, patch or state directory" },
 	{ "deadletter", ctl_deadletter, "list | requeue: look at and re-submit rejected records" },
 	{ "schema", ctl_schema, "the shipped Avro schemas" },
+	{ "bench", ctl_bench, "the benchmarks of the README" },
 };
 
 static void print_help(void)
