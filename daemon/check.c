@@ -49,6 +49,22 @@ static enum status blame(const struct config *config, const char *key, struct er
 	return err->status;
 }
 
+/* The decoder names the field's key itself; else it is the schema that is at fault. */
+static enum status blame_decoder(const struct config *config, struct error *err)
+{
+	static const char *const keys[] = { "interactions.fields.user_id", "interactions.fields.item_id",
+					    "interactions.fields.timestamp", "interactions.fields.event_type" };
+	struct error why = *err;
+	if (why.status == STATUS_MEMORY)
+		return why.status;
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		size_t length = strlen(keys[i]);
+		if (!strncmp(why.text, keys[i], length) && !strncmp(why.text + length, ": ", 2))
+			return config_fault(config, keys[i], err, "%s", why.text + length + 2);
+	}
+	return config_fault(config, "interactions.schema", err, "%s: %s", config->interactions_schema, why.text);
+}
+
 static enum status load_decoder(struct parts *p, struct error *err)
 {
 	const struct config *c = p->config;
@@ -59,19 +75,13 @@ static enum status load_decoder(struct parts *p, struct error *err)
 		.event_type = c->interactions_event_type,
 	};
 	char *schema = NULL;
-	bool own = *c->interactions_schema != '\0';
-	enum status s = own ? read_schema(c->interactions_schema, &schema, err) : STATUS_OK;
-	if (!s) {
-		s = interaction_decoder_new(schema, &fields, &p->decoder, err);
-		if (s && own && s != STATUS_MEMORY)
-			(void)error_prefix(err, "%s", c->interactions_schema);
+	if (*c->interactions_schema && read_schema(c->interactions_schema, &schema, err)) {
+		err->status = err->status == STATUS_DATA ? STATUS_CONFIG : err->status;
+		return blame(c, "interactions.schema", err);
 	}
+	enum status s = interaction_decoder_new(schema, &fields, &p->decoder, err);
 	free(schema);
-	if (s) {
-		s = blame(c, own ? "interactions.schema" : "interactions.fields", err);
-		return err->status = s == STATUS_MEMORY ? s : STATUS_CONFIG;
-	}
-	return STATUS_OK;
+	return s ? blame_decoder(c, err) : STATUS_OK;
 }
 
 static enum status load_backbone(struct parts *p, struct error *err)

@@ -20,9 +20,11 @@
 #define STALL_MS 30000         /* a lane without a tick for this long is not alive */
 #define TOPICS_TIMEOUT_MS 5000 /* one try to see the topics; also how long a stop may wait for it */
 #define RETRY_MS 500
-#define TOPICS_TRIES 4       /* brokers show a new topic a moment late */
-#define EXTEND_MS 30000      /* what systemd is asked for while starting, */
-#define EXTEND_EVERY_MS 5000 /* this often */
+#define TOPICS_TRIES 4          /* brokers show a new topic a moment late */
+#define EXTEND_MS 30000         /* what systemd is asked for while starting, */
+#define EXTEND_EVERY_MS 5000    /* this often */
+#define COMPLAIN_FIRST_MS 5000  /* a start that takes longer is worth a line on the log, */
+#define COMPLAIN_EVERY_MS 60000 /* and again this often */
 
 enum phase { PREPARING, RUNNING, STOPPING };
 
@@ -34,10 +36,11 @@ struct control {
 	struct error *err;
 	bool handles_open;
 	unsigned signals;
-	bool told_ready;   /* systemd knows */
-	bool was_ready;    /* as last logged */
-	char told[256];    /* STATUS= as last told */
-	int64_t extend_ms; /* when systemd must be asked again */
+	bool told_ready;     /* systemd knows */
+	bool was_ready;      /* as last logged */
+	char told[256];      /* STATUS= as last told */
+	int64_t extend_ms;   /* when systemd must be asked again */
+	int64_t complain_ms; /* when the log is told again that it is not ready */
 
 	uv_loop_t loop;
 	uv_signal_t signal_term, signal_int, signal_hup;
@@ -223,6 +226,8 @@ static void topics_looked(uv_work_t *job, int status)
 		fail(c, &c->topics_err);
 		return;
 	}
+	if (c->topics_status == STATUS_UNAVAILABLE)
+		(void)error_prefix(&c->topics_err, "brokers");
 	health_wait(c->health, c->topics_err.text);
 	(void)uv_timer_start(&c->retry, on_retry, RETRY_MS, 0);
 }
@@ -241,8 +246,8 @@ static void on_retry(uv_timer_t *timer)
 
 /* ---- health ---- */
 
-/* The first line of the reasons, on the log and to systemd where it changed. */
-static void tell_readiness(struct control *c, bool ready, const struct buffer *reasons)
+/* The first line of the reasons: to systemd where it changed, on the log when it turns up and now and then after. */
+static void tell_readiness(struct control *c, int64_t now, bool ready, const struct buffer *reasons)
 {
 	char line[sizeof c->told];
 	size_t length = 0;
@@ -253,13 +258,15 @@ static void tell_readiness(struct control *c, bool ready, const struct buffer *r
 	line[length] = '\0';
 	if (ready && !c->was_ready)
 		log_info("ready");
-	if (!ready && (c->was_ready || !c->told[0]))
+	if (!ready && (c->was_ready || now >= c->complain_ms)) {
 		log_warning("not ready: %s", line);
+		c->complain_ms = now + COMPLAIN_EVERY_MS;
+	}
 	c->was_ready = ready;
-	const char *now = ready ? "ready" : line;
-	if (strcmp(now, c->told) != 0) {
-		(void)snprintf(c->told, sizeof c->told, "%s", now);
-		notify_status(now);
+	const char *tell = ready ? "ready" : line;
+	if (strcmp(tell, c->told) != 0) {
+		(void)snprintf(c->told, sizeof c->told, "%s", tell);
+		notify_status(tell);
 	}
 }
 
@@ -290,7 +297,7 @@ static void on_tick(uv_timer_t *timer)
 		return;
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
-	tell_readiness(c, ready, &reasons);
+	tell_readiness(c, now, ready, &reasons);
 	tell_start(c, now);
 	buffer_free(&reasons);
 }
@@ -352,8 +359,10 @@ static enum status open_memory(struct control *c, struct error *err)
 	enum status s = status_board_new((int)c->config->workers, &c->board, err);
 	if (!s)
 		s = health_new(c->board, STALL_MS, &c->health, err);
-	if (!s)
+	if (!s) {
+		health_wait(c->health, "brokers: no answer yet");
 		s = store_gate_new(c->config, &c->gate, err);
+	}
 	return s;
 }
 
@@ -368,6 +377,7 @@ static void open_handles(struct control *c)
 	(void)uv_timer_init(&c->loop, &c->watchdog);
 	(void)uv_async_init(&c->loop, &c->exited, on_exited);
 	c->handles_open = true;
+	c->complain_ms = now_ms() + COMPLAIN_FIRST_MS;
 	c->signal_term.data = c->signal_int.data = c->signal_hup.data = c;
 	c->tick.data = c->retry.data = c->deadline.data = c->watchdog.data = c->exited.data = c;
 	(void)uv_signal_start(&c->signal_term, on_signal, SIGTERM);
