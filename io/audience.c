@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 struct user {
@@ -56,7 +58,7 @@ static struct user *find_or_add(struct audience *a, struct slice id)
 	user->id_length = id.length;
 	a->users[a->users_count++] = user;
 	HASH_ADD_KEYPTR(hh, a->by_id, user->id, user->id_length, user);
-	return user;
+	return user->hh.tbl ? user : NULL; /* NULL: uthash found no memory */
 }
 
 static enum status add_row(struct audience *a, struct rows *rows, const struct events_row *row, struct error *err)
