@@ -1,0 +1,108 @@
+/* The command line's tables: options, operands, what is near a wrong name. */
+#include "tools/ctl.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct got {
+	const char *text;
+	bool flag;
+	int64_t whole;
+	double real;
+	struct ctl_texts many;
+	int operands;
+	bool help;
+};
+
+/* argv[0] and `words`, NULL-terminated. */
+static enum status parse(struct got *got, const char *const words[], struct error *err)
+{
+	static char copies[16][32];
+	char *argv[17];
+	int argc = 0;
+	*got = (struct got){ .whole = 7 };
+	(void)snprintf(copies[argc], sizeof copies[0], "test");
+	argv[argc] = copies[argc];
+	for (argc = 1; words[argc - 1]; argc++) {
+		(void)snprintf(copies[argc], sizeof copies[0], "%s", words[argc - 1]);
+		argv[argc] = copies[argc];
+	}
+	argv[argc] = NULL;
+	const struct ctl_option options[] = {
+		{ "text", CTL_TEXT, true, &got->text, "T", "", 0, 0 },
+		{ "flag", CTL_FLAG, false, &got->flag, NULL, "", 0, 0 },
+		{ "whole", CTL_WHOLE, false, &got->whole, "N", "", -2, 10 },
+		{ "real", CTL_REAL, false, &got->real, "R", "", 0, 0 },
+		{ "many", CTL_MANY, false, &got->many, "M", "", 0, 0 },
+	};
+	const struct ctl_usage usage = { "test", "[FILE]", "Text.\n", options, CTL_COUNT(options), 1 };
+	return ctl_parse(argc, argv, &usage, &got->operands, &got->help, err);
+}
+
+static void options_and_operands(void **state)
+{
+	struct got got;
+	struct error err;
+	const char *const words[] = { "--whole=-2", "file",     "--text", "-",   "--many", "a",
+				      "--flag",     "--many=b", "--real", "0.5", NULL };
+	assert_int_equal(parse(&got, words, &err), STATUS_OK);
+	assert_string_equal(got.text, "-");
+	assert_true(got.flag);
+	assert_int_equal(got.whole, -2);
+	assert_true(got.real == 0.5);
+	assert_int_equal(got.many.count, 2);
+	assert_string_equal(got.many.items[1], "b");
+	assert_int_equal(got.operands, 10); /* argc is 11 */
+	assert_false(got.help);
+}
+
+static void faults(void **state)
+{
+	static const struct {
+		const char *words[5];
+		const char *expected;
+	} cases[] = {
+		{ { "--flag" }, "--text is missing; see --help" },
+		{ { "--text" }, "--text: a value is missing" },
+		{ { "--text", "a", "--nothing" }, "--nothing: unknown option or stray value; see --help" },
+		{ { "--text", "a", "-x" }, "-x: unknown option or stray value; see --help" },
+		{ { "--text", "a", "--flag=1" }, "--flag=1: unknown option or stray value; see --help" },
+		{ { "--text", "a", "--whole", "11" }, "--whole: 11 is not a whole number from -2 to 10" },
+		{ { "--text", "a", "--whole", "1x" }, "--whole: 1x is not a whole number from -2 to 10" },
+		{ { "--text", "a", "--whole", "" }, "--whole:  is not a whole number from -2 to 10" },
+		{ { "--text", "a", "--real", "0" }, "--real: 0 is not a number above 0" },
+		{ { "--text", "a", "--real", "nan" }, "--real: nan is not a number above 0" },
+		{ { "--text", "a", "b", "c" }, "c: more operands than expected; see --help" },
+	};
+	for (size_t i = 0; i < CTL_COUNT(cases); i++) {
+		struct got got;
+		struct error err = { 0 };
+		assert_int_equal(parse(&got, cases[i].words, &err), STATUS_USAGE);
+		assert_string_equal(err.text, cases[i].expected);
+	}
+}
+
+static void near_names(void **state)
+{
+	static const char *const names[] = { "demo", "broker", "watch", "embed", "deadletter" };
+	assert_string_equal(ctl_nearest("embd", names, 5), "embed");
+	assert_string_equal(ctl_nearest("wathc", names, 5), "watch");
+	assert_string_equal(ctl_nearest("deadleter", names, 5), "deadletter");
+	assert_null(ctl_nearest("xyzxyz", names, 5));
+	assert_null(ctl_nearest("finetune", names, 5));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(options_and_operands),
+		cmocka_unit_test(faults),
+		cmocka_unit_test(near_names),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
