@@ -135,6 +135,20 @@ static void fail(struct control *c, const struct error *err)
 	begin_stop(c);
 }
 
+static volatile sig_atomic_t noted_signal; /* one that came before the loop listened */
+
+static void note_signal(int number)
+{
+	noted_signal = number;
+}
+
+void control_note_signals(void)
+{
+	const struct sigaction action = { .sa_handler = note_signal, .sa_flags = SA_RESTART };
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGINT, &action, NULL);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
 	struct control *c = handle->data;
@@ -411,6 +425,8 @@ static enum status run_loop(struct control *c, struct error *err)
 	enum status s = open_http(c, err);
 	if (s)
 		close_handles(c);
+	else if (noted_signal)
+		begin_stop(c);
 	else
 		look_at_topics(c);
 	(void)uv_run(&c->loop, UV_RUN_DEFAULT);

@@ -8,6 +8,9 @@
 #include "io/interaction.h"
 #include "model/backbone.h"
 
+/* From now on SIGTERM and SIGINT are noted, and a control_run that comes later stops at once. */
+void control_note_signals(void);
+
 /* Runs until told to stop: STATUS_OK after an orderly stop. Errors: STATUS_CONFIG (a topic is missing or has the wrong
  * shape; fenced by a twin), what a lane ended with, STATUS_IO (http.listen cannot be had), STATUS_MEMORY. A stop that
  * outlasts shutdown.deadline_ms, or a second signal, ends the process from within, with 69 or the first error's code.

@@ -122,12 +122,25 @@ static enum status run(const struct options *o, struct error *err)
 	return s;
 }
 
+/* While blocked, a signal waits: also over the new start that OpenBLAS may need, which forgets handlers. */
+static void block_stop_signals(int how)
+{
+	sigset_t signals;
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGINT);
+	(void)sigprocmask(how, &signals, NULL);
+}
+
 static enum status dispatch(int argc, char **argv, struct error *err)
 {
 	struct options o = { 0 };
 	enum status s = parse_options(argc, argv, &o, err);
 	if (s)
 		return s;
+	if (o.config && o.check == CHECK_NOT)
+		control_note_signals();
+	block_stop_signals(SIG_UNBLOCK);
 	if (o.help || o.version) {
 		(void)fputs(o.help ? usage : "peterd " PETERD_VERSION "\n", stdout);
 		return flush_stdout(err);
@@ -144,6 +157,7 @@ static enum status dispatch(int argc, char **argv, struct error *err)
 int main(int argc, char **argv)
 {
 	struct error err = { 0 };
+	block_stop_signals(SIG_BLOCK);
 	blas_choose_core(argv);
 	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2) */
 	enum status s = dispatch(argc, argv, &err);
