@@ -117,13 +117,16 @@ static void check_fatal(struct lane *lane)
 static void position_lost(struct lane *lane, rd_kafka_event_t *event)
 {
 	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
-	struct shard *shard = where ? lane_shard(lane, where->partition) : NULL;
+	struct shard *shard = where && strcmp(where->topic, lane->ctx.config->interactions_topic) == 0
+				      ? lane_shard(lane, where->partition)
+				      : NULL;
 	if (shard && shard->phase == SHARD_LIVE) {
 		struct error err;
 		(void)error_set(&err, STATUS_UNAVAILABLE, "%s", rd_kafka_event_error_string(event));
 		lane_shard_broken(lane, shard, &err); /* its restore says what is wrong with the position */
 	}
-	rd_kafka_topic_partition_destroy(where);
+	if (where)
+		rd_kafka_topic_partition_destroy(where);
 }
 
 static void take_error(struct lane *lane, rd_kafka_event_t *event)
@@ -246,23 +249,21 @@ static void close_lane(struct lane *lane)
 }
 
 /* Nothing is produced, committed or waiting; what the disk refuses stays in the changelog. */
-static bool settled(struct lane *lane)
+static bool settled(const struct lane *lane)
 {
-	if (lane->phase != LANE_RUNNING || lane->store_writing)
-		return false;
-	if (lane->store_retry_us != 0)
-		lane_store_forget(lane);
-	return lane_stored(lane);
+	return lane->phase == LANE_RUNNING && !lane->store_writing && (lane_stored(lane) || lane->store_retry_us != 0);
 }
 
 static void step_stop(struct lane *lane)
 {
-	if (!lane->failed && lane->producer)
+	/* what a lost lane has can be committed by nobody: its partitions' next owner does it again */
+	bool drain = !lane->failed && lane->producer && !rd_kafka_assignment_lost(lane->consumer);
+	if (drain)
 		lane_cut(lane);
 	bool restores_ended = lane_cancel_restores(lane);
 	if (!settled(lane) || !restores_ended || lane->restorer_probing)
 		return;
-	if (lane->failed || !lane->producer || batch_empty(&lane->open))
+	if (!drain || batch_empty(&lane->open))
 		close_lane(lane);
 }
 
@@ -488,11 +489,12 @@ static enum status open_loop(struct lane *lane, struct error *err)
 	if (uv_loop_init(&lane->loop) != 0)
 		return error_set(err, STATUS_IO, "cannot make an event loop");
 	lane->loop_open = true;
-	uv_async_init(&lane->loop, &lane->wake, on_wake);
 	uv_timer_init(&lane->loop, &lane->cut_timer);
 	uv_timer_init(&lane->loop, &lane->tick_timer);
-	uv_poll_init(&lane->loop, &lane->consumer_poll, lane->consumer_fd);
-	uv_poll_init(&lane->loop, &lane->producer_poll, lane->producer_fd);
+	if (uv_async_init(&lane->loop, &lane->wake, on_wake) != 0 ||
+	    uv_poll_init(&lane->loop, &lane->consumer_poll, lane->consumer_fd) != 0 ||
+	    uv_poll_init(&lane->loop, &lane->producer_poll, lane->producer_fd) != 0)
+		return error_set(err, STATUS_IO, "cannot watch its descriptors");
 	lane->wake.data = lane->cut_timer.data = lane->tick_timer.data = lane;
 	lane->consumer_poll.data = lane->producer_poll.data = lane;
 	return STATUS_OK;
@@ -518,6 +520,7 @@ static enum status open_work(struct lane *lane, struct error *err)
 					      .trunk = lane->trunk,
 					      .thinning = &lane->thinning,
 					      .cache = &lane->cache };
+	lane_prepare_reports(lane);
 	status = publisher_init(&lane->publisher, err);
 	(void)snprintf(name, sizeof name, "transact-%d", lane->index);
 	if (status == STATUS_OK)
@@ -571,7 +574,6 @@ static void *lane_main(void *arg)
 	uv_timer_start(&lane->cut_timer, on_cut, 0, (uint64_t)lane->ctx.config->transaction_interval_ms);
 	lane_open_producer(lane);
 	(void)uv_run(&lane->loop, UV_RUN_DEFAULT);
-	free_inside(lane);
 	atomic_store(&lane->finished, true);
 	uv_async_send(lane->ctx.exited);
 	return NULL;
@@ -627,5 +629,6 @@ void lane_join_free(struct lane *lane)
 	if (!lane)
 		return;
 	pthread_join(lane->thread, NULL);
+	free_inside(lane); /* not before: lane_stop may send to its loop until here */
 	free(lane);
 }

@@ -79,7 +79,11 @@ static enum status open_shard(struct restore_job *job)
 		return STATUS_OK;
 	struct store *store;
 	enum status status = store_gate_wait(job->lane->ctx.gate, &job->cancel, &store, &job->err);
-	return status == STATUS_OK ? store_shard_open(store, job->shard->partition, &job->store, &job->err) : status;
+	if (status == STATUS_OK)
+		status = store_shard_open(store, job->shard->partition, &job->store, &job->err);
+	if (status == STATUS_BUG) /* another lane of this process lost the partition and has yet to notice */
+		status = job->err.status = STATUS_UNAVAILABLE;
+	return status;
 }
 
 static enum status reset_if_damaged(struct restore_job *job)
@@ -95,6 +99,18 @@ static enum status reset_if_damaged(struct restore_job *job)
 	return store_shard_reset(job->store, &job->err);
 }
 
+/* Damage of the local store is none of the log's: the next try begins the shard anew. */
+static enum status blame_store(struct restore_job *job)
+{
+	struct position position;
+	struct error err;
+	bool found;
+	if (store_shard_position(job->store, &position, &found, &err) != STATUS_DATA)
+		return STATUS_DATA;
+	job->reset = true;
+	return job->err.status = STATUS_IO;
+}
+
 static enum status catch_up(struct restore_job *job)
 {
 	struct lane *lane = job->lane;
@@ -108,6 +124,8 @@ static enum status catch_up(struct restore_job *job)
 	if (status == STATUS_OK)
 		status = restore_shard(lane->ctx.config, job->store, job->shard->partition, group_offset, &job->cancel,
 				       &job->shard->progress, &job->position, &found, &job->err);
+	if (status == STATUS_DATA)
+		status = blame_store(job);
 	job->fresh = !found;
 	if (status == STATUS_OK)
 		status = check_bounds(job);
@@ -257,7 +275,7 @@ static void done_restore(struct worker_job *base)
 	lane_wake(lane);
 }
 
-static void restore(struct lane *lane, struct shard *shard, bool reset)
+static void restore(struct lane *lane, struct shard *shard)
 {
 	struct restore_job *job = calloc(1, sizeof *job);
 	if (!job) {
@@ -268,9 +286,10 @@ static void restore(struct lane *lane, struct shard *shard, bool reset)
 	job->lane = lane;
 	job->shard = shard;
 	job->store = shard->store;
-	job->reset = reset;
+	job->reset = shard->damaged;
 	job->job = (struct worker_job){ .run = run_restore, .done = done_restore };
 	shard->store = NULL;
+	shard->broken = shard->damaged = false;
 	shard->phase = SHARD_RESTORING;
 	shard->restoring = job;
 	atomic_store(&shard->progress.records, 0);
@@ -309,7 +328,7 @@ void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *par
 		shard->next = lane->shards;
 		lane->shards = shard;
 		if (lane->phase != LANE_STARTING)
-			restore(lane, shard, false);
+			restore(lane, shard);
 	}
 }
 
@@ -318,6 +337,12 @@ void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *par
 static bool names(const rd_kafka_topic_partition_list_t *list, const struct lane *lane, const struct shard *shard)
 {
 	return rd_kafka_topic_partition_list_find(list, lane->ctx.config->interactions_topic, shard->partition) != NULL;
+}
+
+/* Whether a revocation under way names the shard. */
+static bool leaving(const struct lane *lane, const struct shard *shard)
+{
+	return lane->revoking && names(rd_kafka_event_topic_partition_list(lane->revoking), lane, shard);
 }
 
 void lane_revoked(struct lane *lane, rd_kafka_event_t *event)
@@ -349,6 +374,7 @@ static void leave_shards(struct lane *lane, const rd_kafka_topic_partition_list_
 		if (shard->reading)
 			add_inputs(lane, shard, unread);
 		*at = shard->next;
+		lane_store_forget_shard(lane, shard);
 		shard_free(shard, &lane->cache);
 	}
 }
@@ -373,7 +399,7 @@ rd_kafka_topic_partition_list_t *lane_seeks(const struct lane *lane)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
 	for (const struct shard *shard = lane->shards; shard; shard = shard->next)
-		if (shard->phase == SHARD_LIVE)
+		if (shard->phase == SHARD_LIVE && shard->reading)
 			rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, shard->partition)
 				->offset = shard->committed.interactions;
 	return list;
@@ -392,6 +418,7 @@ void lane_shard_broken(struct lane *lane, struct shard *shard, const struct erro
 void lane_suspend_all(struct lane *lane)
 {
 	lane_drop_batches(lane);
+	lane->breakage = false;
 	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
 		shard_drop_users(shard, &lane->cache);
 		if (shard->phase != SHARD_LIVE)
@@ -405,8 +432,8 @@ void lane_restore_all(struct lane *lane)
 {
 	lane_store_forget(lane);
 	for (struct shard *shard = lane->shards; shard; shard = shard->next)
-		if (shard->phase == SHARD_RESTORING && !shard->restoring)
-			restore(lane, shard, false);
+		if (shard->phase == SHARD_RESTORING && !shard->restoring && !leaving(lane, shard))
+			restore(lane, shard);
 }
 
 void lane_resume_after_abort(struct lane *lane)
@@ -414,15 +441,15 @@ void lane_resume_after_abort(struct lane *lane)
 	struct error err;
 	lane->breakage = false;
 	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
+		if (shard->phase == SHARD_DRAINING) /* a user who is due may still bring it into a batch */
+			shard->position = shard->committed;
 		if (shard->phase != SHARD_LIVE)
 			continue;
 		shard->position = shard->committed;
 		if (shard->broken) {
-			bool damaged = shard->damaged;
-			shard->broken = shard->damaged = false;
 			shard_drop_users(shard, &lane->cache);
 			stop_reading(lane, shard);
-			restore(lane, shard, damaged);
+			restore(lane, shard);
 			continue;
 		}
 		struct buffer owed = { 0 };

@@ -67,6 +67,7 @@ struct store_job { /* writes one committed batch's shards to the store; tried ag
 	struct store_job *next;
 	uint64_t number; /* of the batch */
 	struct {
+		struct shard *shard;
 		struct store_batch *batch;
 		struct position position;
 	} * parts;
@@ -173,11 +174,13 @@ void lane_open_producer(struct lane *lane); /* phase STARTING; the present one i
 void lane_cut(struct lane *lane);           /* RUNNING: produces the open batch, if any, and commits it */
 void lane_abandon(struct lane *lane, const char *why); /* RUNNING: drops the open batch, rewinds the inputs */
 void lane_next_batch(struct lane *lane);
-void lane_drop_batches(struct lane *lane); /* with their users; no commit is under way */
+void lane_drop_batches(struct lane *lane);    /* with their users; no commit is under way */
+void lane_prepare_reports(struct lane *lane); /* the publisher may drain them too */
 void lane_drain_reports(struct lane *lane);
 void lane_store_retry(struct lane *lane);  /* writes waiting batches when it is time */
 void lane_store_forget(struct lane *lane); /* what waits comes from the changelog again; no write is under way */
-bool lane_stored(const struct lane *lane); /* every committed batch is in the store */
+void lane_store_forget_shard(struct lane *lane, const struct shard *shard); /* the same of a shard that leaves */
+bool lane_stored(const struct lane *lane);                                  /* every committed batch is in the store */
 bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks); /* blocking; worker's threads */
 
 /* lane_partitions.c */

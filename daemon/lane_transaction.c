@@ -147,10 +147,14 @@ static void drain_reports(void *arg, int wait_ms)
 	}
 }
 
-void lane_drain_reports(struct lane *lane)
+void lane_prepare_reports(struct lane *lane)
 {
 	lane->publisher.drain_reports = drain_reports;
 	lane->publisher.drain_arg = lane;
+}
+
+void lane_drain_reports(struct lane *lane)
+{
 	drain_reports(lane, 0);
 }
 
@@ -212,13 +216,23 @@ static void note_store_trouble(struct lane *lane, const struct error *err)
 	(void)snprintf(lane->store_reason, sizeof lane->store_reason, "local store: %.140s", err->text);
 }
 
+/* A full disk is waited out; what the store has lost it never takes, nor a batch that is not whole. */
+static void refused(struct lane *lane, const struct store_job *job)
+{
+	note_store_trouble(lane, &job->err);
+	if (job->status == STATUS_DATA)
+		lane_shard_broken(lane, job->parts[job->written].shard, &job->err);
+	else if (job->status == STATUS_MEMORY)
+		lane_fail(lane, job->status, &job->err);
+}
+
 static void done_store(struct worker_job *base)
 {
 	struct store_job *job = (struct store_job *)base;
 	struct lane *lane = job->lane;
 	lane->store_writing = false;
 	if (job->status != STATUS_OK) {
-		note_store_trouble(lane, &job->err);
+		refused(lane, job);
 		lane_wake(lane);
 		return;
 	}
@@ -260,6 +274,22 @@ void lane_store_forget(struct lane *lane)
 		free_store_job(job);
 	}
 	lane->store_last = &lane->store_first;
+	lane->store_retry_us = 0;
+	lane->store_reason[0] = '\0';
+}
+
+void lane_store_forget_shard(struct lane *lane, const struct shard *shard)
+{
+	for (struct store_job *job = lane->store_first; job; job = job->next) {
+		size_t kept = job->written;
+		for (size_t i = job->written; i < job->count; i++) {
+			if (job->parts[i].shard == shard)
+				store_batch_free(job->parts[i].batch);
+			else
+				job->parts[kept++] = job->parts[i];
+		}
+		job->count = kept;
+	}
 }
 
 /* Moves the committed batch's store batches into a job. */
@@ -275,6 +305,7 @@ static bool queue_store(struct lane *lane, struct batch *batch)
 	job->lane = lane;
 	job->number = batch->number;
 	for (size_t i = 0; i < batch->shards_count; i++) {
+		job->parts[i].shard = batch->shards[i].shard;
 		job->parts[i].batch = batch->shards[i].store;
 		job->parts[i].position = batch->shards[i].position;
 		batch->shards[i].store = NULL;

@@ -177,7 +177,8 @@ static enum reason take(struct shard *shard, struct shard_context *ctx, struct b
 		batch->filtered++;
 		return REASON_NONE;
 	}
-	batch_note_append(batch, appended_ms);
+	if (appended_ms >= 0)
+		batch_note_append(batch, appended_ms);
 	*status = place(shard, ctx, batch, &interaction, message->offset, err);
 	return REASON_NONE;
 }
@@ -222,6 +223,9 @@ static enum status look_for_expiry(void *arg, struct slice id, struct slice valu
 	    sequence.events[sequence.length - 1].time_ms < expiry->limit_ms)
 		buffer_append(&expiry->expired[expiry->count++], id.data, id.length);
 	sequence_free(&sequence);
+	if (status == STATUS_OK &&
+	    (expiry->shard->expiry_cursor.failed || (expiry->count > 0 && expiry->expired[expiry->count - 1].failed)))
+		return error_set_memory(err);
 	return status;
 }
 
@@ -248,8 +252,9 @@ enum status shard_expire(struct shard *shard, struct shard_context *ctx, struct 
 	struct buffer from = { 0 };
 	buffer_append(&from, shard->expiry_cursor.data, shard->expiry_cursor.length);
 	bool more = false;
-	enum status status = store_shard_walk(shard->store, (struct slice){ from.data, from.length },
-					      EXPIRE_USERS_A_SWEEP, look_for_expiry, &expiry, &more, err);
+	enum status status = from.failed ? error_set_memory(err)
+					 : store_shard_walk(shard->store, (struct slice){ from.data, from.length },
+							    EXPIRE_USERS_A_SWEEP, look_for_expiry, &expiry, &more, err);
 	if (status == STATUS_OK)
 		status = expire_found(&expiry, err);
 	if (!more)
