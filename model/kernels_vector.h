@@ -21,7 +21,6 @@
 #endif
 
 #define PARTS (KERNELS_PANEL / LANES) /* vectors of a panel */
-#define AHEAD_FLOATS 512              /* weights are asked for this far ahead: they stream from L2 or L3 for few rows */
 
 struct tile {
 	const float *x; /* first row */
@@ -52,8 +51,6 @@ struct tile {
 				VECTOR weight[PANELS * PARTS];                                                         \
 				UNROLL for (int p = 0; p < PANELS; p++)                                                \
 				{                                                                                      \
-					if (ROWS <= 2)                                                                 \
-						__builtin_prefetch(w + (size_t)p * panel + AHEAD_FLOATS);              \
 					UNROLL for (int c = 0; c < PARTS; c++) weight[p * PARTS + c] =                 \
 						LOAD(w + (size_t)p * panel + c * LANES);                               \
 				}                                                                                      \
@@ -118,47 +115,65 @@ static void NAME(_product)(size_t rows, const float *x, uint32_t taps, ptrdiff_t
 	}
 }
 
-static inline float NAME(_total)(const VECTOR part[PARTS])
+#define HELD (64 / LANES) /* vectors of a row of 64 channels: few enough for registers */
+
+/* out = residual + relu(scale * v * gamma + beta) for the vector at `at`. */
+#define FINISH(v, at)                                                                                                  \
+	do {                                                                                                           \
+		VECTOR y = MAX(FMA(MUL(v, scale), LOAD(norm->gamma + (at)), LOAD(norm->beta + (at))), SPLAT(0.0F));    \
+		STORE(out + (at), residual == NULL ? y : ADD(y, LOAD(residual + (at))));                               \
+	} while (0)
+
+/* A row of 64 channels without padding stays in registers from the sum to the result. */
+static inline void NAME(_normalise_64)(const struct kernels_norm *norm, const float *sum, const float *carried,
+				       const float *residual, float *out)
 {
-	VECTOR sum = part[0];
-	UNROLL for (int c = 1; c < PARTS; c++) sum = ADD(sum, part[c]);
-	return SUM(sum);
+	VECTOR v[HELD];
+	VECTOR part[2] = { SPLAT(0.0F), SPLAT(0.0F) }; /* two chains: an addition takes four cycles */
+	UNROLL for (int c = 0; c < HELD; c++)
+	{
+		v[c] = ADD(LOAD(sum + c * LANES), LOAD(norm->bias + c * LANES));
+		if (carried != NULL)
+			v[c] = ADD(v[c], LOAD(carried + c * LANES));
+		part[c & 1] = ADD(part[c & 1], v[c]);
+	}
+	const VECTOR mean = SPLAT(SUM(ADD(part[0], part[1])) * (1.0F / 64));
+	part[0] = part[1] = SPLAT(0.0F);
+	UNROLL for (int c = 0; c < HELD; c++)
+	{
+		v[c] = SUB(v[c], mean);
+		part[c & 1] = FMA(v[c], v[c], part[c & 1]);
+	}
+	const VECTOR scale = SPLAT(1.0F / sqrtf(SUM(ADD(part[0], part[1])) * (1.0F / 64) + norm->eps));
+	UNROLL for (int c = 0; c < HELD; c++) FINISH(v[c], c * LANES);
 }
 
 static inline void NAME(_normalise)(const struct kernels_norm *norm, uint32_t width, float *sum, const float *carried,
 				    const float *residual, float *out)
 {
+	if (norm->channels == 64) {
+		NAME(_normalise_64)(norm, sum, carried, residual, out);
+		return;
+	}
 	const float each = 1.0F / (float)norm->channels;
-	VECTOR part[PARTS]; /* several chains: an addition takes four cycles */
-	UNROLL for (int c = 0; c < PARTS; c++) part[c] = SPLAT(0.0F);
-	for (uint32_t i = 0; i < width; i += KERNELS_PANEL) {
-		UNROLL for (uint32_t c = 0; c < PARTS; c++)
-		{
-			const uint32_t at = i + c * LANES;
-			VECTOR v = ADD(LOAD(sum + at), LOAD(norm->bias + at));
-			if (carried != NULL)
-				v = ADD(v, LOAD(carried + at));
-			STORE(sum + at, v);
-			part[c] = ADD(part[c], v);
-		}
-	}
-	const VECTOR mean = SPLAT(NAME(_total)(part) * each);
-	UNROLL for (int c = 0; c < PARTS; c++) part[c] = SPLAT(0.0F);
-	for (uint32_t i = 0; i < width; i += KERNELS_PANEL) {
-		UNROLL for (uint32_t c = 0; c < PARTS; c++)
-		{
-			const uint32_t at = i + c * LANES;
-			VECTOR v = MUL(SUB(LOAD(sum + at), mean), LOAD(norm->mask + at));
-			STORE(sum + at, v);
-			part[c] = FMA(v, v, part[c]);
-		}
-	}
-	const VECTOR scale = SPLAT(1.0F / sqrtf(NAME(_total)(part) * each + norm->eps));
+	VECTOR part = SPLAT(0.0F);
 	for (uint32_t i = 0; i < width; i += LANES) {
-		VECTOR v =
-			MAX(FMA(MUL(LOAD(sum + i), scale), LOAD(norm->gamma + i), LOAD(norm->beta + i)), SPLAT(0.0F));
-		STORE(out + i, residual == NULL ? v : ADD(v, LOAD(residual + i)));
+		VECTOR v = ADD(LOAD(sum + i), LOAD(norm->bias + i));
+		if (carried != NULL)
+			v = ADD(v, LOAD(carried + i));
+		STORE(sum + i, v);
+		part = ADD(part, v);
 	}
+	const VECTOR mean = SPLAT(SUM(part) * each);
+	part = SPLAT(0.0F);
+	for (uint32_t i = 0; i < width; i += LANES) {
+		VECTOR v = MUL(SUB(LOAD(sum + i), mean), LOAD(norm->mask + i));
+		STORE(sum + i, v);
+		part = FMA(v, v, part);
+	}
+	const VECTOR scale = SPLAT(1.0F / sqrtf(SUM(part) * each + norm->eps));
+	for (uint32_t i = 0; i < width; i += LANES)
+		FINISH(LOAD(sum + i), i);
 }
 
 static void NAME(_column)(const struct kernels_norm *norm, uint32_t width, float *sum, const float *carried,

@@ -20,6 +20,7 @@
 
 #define NEXTITNET_MAX_FIELD 65536 /* receptive field, positions */
 #define NEXTITNET_CHUNK 64        /* users of one pass through the layers of the stream */
+#define NEXTITNET_AHEAD 3         /* layers whose rings are known: this one and those being fetched */
 
 struct nextitnet_convolution {
 	const float *weight; /* packed [width, width] per lag; lag m (newest first) at m * width * width */
@@ -52,8 +53,10 @@ struct nextitnet_workspace {
 	float *floats;   /* everything below */
 	float *stream_x; /* [2 * CHUNK, width] block inputs: task tokens, then items */
 	float *stream_y; /* [2 * CHUNK, width] between a block's two convolutions */
-	float *products; /* [(taps + 1) * CHUNK, width] */
-	float *batch_x;  /* position 0 of [positions, width], with zero rows around it */
+	uint32_t rows[NEXTITNET_AHEAD]
+		     [NEXTITNET_CHUNK]; /* of the rings: each user's next position, by layer mod AHEAD */
+	float *products;                /* [(taps + 1) * CHUNK, width] */
+	float *batch_x;                 /* position 0 of [positions, width], with zero rows around it */
 	float *batch_y;
 	float *batch_sum; /* [positions, width] */
 };

@@ -22,39 +22,32 @@ static float *ring_of(const struct nextitnet_convolution *c, void *state)
 	return (float *)((char *)state + NEXTITNET_STATE_HEAD_BYTES) + c->ring_offset;
 }
 
-static uint64_t events_of(const void *state)
-{
-	return ((const struct nextitnet_state *)state)->events;
-}
-
-static uint32_t ring_row(const struct nextitnet_convolution *c, uint64_t position)
-{
-	return c->span == 0 ? 0 : (uint32_t)(position % c->span);
-}
-
 static void prefetch_row(const float *row, uint32_t width)
 {
 	for (uint32_t i = 0; i < width; i += CACHE_LINE_BYTES / sizeof(float))
 		__builtin_prefetch(row + i, 1);
 }
 
-/* The states of 100,000 users lie in memory, not in a cache: their rows of the layer after next are asked for while
- * this one computes. */
-static void prefetch_ring(const struct step *s, uint32_t convolution, void *state)
+/* Finds the ring's row of a user's next position in a convolution to come. The states of 100,000 users lie in memory,
+ * not in a cache: the rows that will be touched are asked for while the layers before compute. */
+static void prepare_ring(const struct step *s, uint32_t convolution, size_t user)
 {
-	if (convolution >= s->net->count)
+	if (convolution >= s->net->count || s->net->taps == 1)
 		return;
 	const struct nextitnet_convolution *c = &s->net->convolutions[convolution];
 	const uint32_t width = s->net->width;
-	float *ring = ring_of(c, state);
-	if (c->span == 0)
-		return;
-	uint32_t now = ring_row(c, events_of(state));
+	float *ring = ring_of(c, s->states[user]);
+	const uint32_t now = (uint32_t)(((const struct nextitnet_state *)s->states[user])->events % c->span);
+	s->ws->rows[convolution % NEXTITNET_AHEAD][user] = now;
 	prefetch_row(ring + (size_t)now * width, width);
-	if (s->tokens > 0 && s->items > 0)
-		prefetch_row(ring + (size_t)((now + 1) % c->span) * width, width);
-	for (uint32_t lag = 1; s->items > 0 && lag + 1 < s->net->taps; lag++)
-		prefetch_row(ring + (size_t)((now + lag * c->dilation) % c->span) * width, width);
+	if (s->items == 0)
+		return;
+	if (s->tokens > 0 && c->dilation > 1) /* else it is the next row that gets a contribution */
+		prefetch_row(ring + (size_t)(now + 1 < c->span ? now + 1 : 0) * width, width);
+	for (uint32_t lag = 1, row = now; lag + 1 < s->net->taps; lag++) {
+		row = row + c->dilation < c->span ? row + c->dilation : row + c->dilation - c->span;
+		prefetch_row(ring + (size_t)row * width, width);
+	}
 }
 
 static void multiply(const struct step *s, const struct nextitnet_convolution *c, const float *x)
@@ -69,17 +62,21 @@ static void multiply(const struct step *s, const struct nextitnet_convolution *c
 		net->kernels->product(s->items, items, 1, 0, c->weight + lag * matrix, 0, net->width, y, 0);
 }
 
-static void convolve_user(const struct step *s, const struct nextitnet_convolution *c, size_t user,
-			  const float *residual, float *out)
+static void convolve_user(const struct step *s, uint32_t index, size_t user, const float *residual, float *out)
 {
 	const struct kernels *kernels = s->net->kernels;
+	const struct nextitnet_convolution *c = &s->net->convolutions[index];
 	const uint32_t width = s->net->width;
 	const size_t item = (s->tokens + user) * width;
 	const size_t token = user * width;
 	float *sums = s->ws->products;
-	void *state = s->states[user];
-	struct kernels_ring ring = { ring_of(c, state), c->span, ring_row(c, events_of(state)), c->dilation,
-				     s->net->taps };
+	struct kernels_ring ring = {
+		.rows = ring_of(c, s->states[user]),
+		.row_count = c->span,
+		.now = s->ws->rows[index % NEXTITNET_AHEAD][user],
+		.dilation = c->dilation,
+		.taps = s->net->taps,
+	};
 	if (s->items > 0) {
 		kernels->advance(&c->norm, width, &ring, sums + item, s->items * width,
 				 residual == NULL ? NULL : residual + item, out + item);
@@ -101,8 +98,8 @@ static void convolve(const struct step *s, uint32_t index)
 	float *y = s->ws->stream_y;
 	multiply(s, c, second ? y : x);
 	for (size_t user = 0; user < s->n; user++) {
-		prefetch_ring(s, index + 2, s->states[user]);
-		convolve_user(s, c, user, second ? x : NULL, second ? x : y);
+		prepare_ring(s, index + NEXTITNET_AHEAD - 1, user);
+		convolve_user(s, index, user, second ? x : NULL, second ? x : y);
 	}
 }
 
@@ -110,9 +107,9 @@ static void run_chunk(const struct step *s, const uint32_t items[], float *out)
 {
 	const uint32_t width = s->net->width;
 	const size_t row_bytes = width * sizeof(float);
-	for (size_t user = 0; user < s->n; user++) {
-		prefetch_ring(s, 0, s->states[user]);
-		prefetch_ring(s, 1, s->states[user]);
+	for (uint32_t i = 0; i < NEXTITNET_AHEAD - 1; i++) {
+		for (size_t user = 0; user < s->n; user++)
+			prepare_ring(s, i, user);
 	}
 	for (size_t row = 0; row < s->tokens; row++)
 		memcpy(s->ws->stream_x + row * width, s->net->embedding + (size_t)BACKBONE_TCL * width, row_bytes);
