@@ -1,7 +1,8 @@
-/* peterctl inspect: what is in a model file. */
+/* peterctl inspect: what is in a model file, or in a state directory. */
 #include "tools/ctl.h"
 
 #include "base/hash.h"
+#include "io/store_summary.h"
 #include "model/backbone.h"
 #include "model/safetensors.h"
 
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct range {
 	bool floats; /* a floating type that we read */
@@ -84,14 +86,15 @@ static enum status print_json(const struct safetensors *st, struct error *err)
 static void print_tensor(const struct safetensors_tensor *t)
 {
 	char checksum[HASH_HEX_LENGTH + 1];
-	char shape[128] = "[";
+	char shape[256] = "[";
 	size_t used = 1;
 	struct range range = tensor_range(t);
 	hash_sha256_hex(t->data, t->bytes, checksum);
-	for (unsigned i = 0; i < t->rank && used < sizeof shape; i++)
+	for (unsigned i = 0; i < t->rank && used < sizeof shape - 2; i++)
 		used += (size_t)snprintf(shape + used, sizeof shape - used, "%s%llu", i ? ", " : "",
 					 (unsigned long long)t->shape[i]);
-	printf("  %-28s %-5s %-18s] %.16s", t->name, safetensors_type_name(t->type), shape, checksum);
+	(void)snprintf(shape + used, sizeof shape - used, "]");
+	printf("  %-28s %-5s %-18s %.16s", t->name, safetensors_type_name(t->type), shape, checksum);
 	if (range.finite)
 		printf("  %+.4g to %+.4g", (double)range.low, (double)range.high);
 	else if (range.floats && t->bytes)
@@ -148,26 +151,92 @@ static enum status inspect_file(const char *path, bool json, struct error *err)
 	return status || !backbone ? status : check_backbone(path, json, err);
 }
 
+static json_t *shard_json(const struct store_summary_shard *s)
+{
+	json_t *object = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "partition", (int)s->partition, "users",
+				   (json_int_t)s->users, "events", (json_int_t)s->events, "owed", (json_int_t)s->owed,
+				   "damaged", (json_int_t)s->damaged, "bytes", (json_int_t)s->bytes);
+	json_t *position = s->has_position ? json_pack("{s:I, s:I, s:I, s:I}", "interactions",
+						       (json_int_t)s->position.interactions, "labels",
+						       (json_int_t)s->position.labels, "stream_time",
+						       (json_int_t)s->position.stream_time_ms, "changelog",
+						       (json_int_t)s->position.changelog)
+					   : json_null();
+	(void)json_object_set_new(object, "position", position);
+	return object;
+}
+
+static enum status print_state_json(const char *path, const struct store_summary *summary, struct error *err)
+{
+	json_t *object = json_object();
+	json_t *shards = json_array();
+	for (size_t i = 0; i < summary->count; i++)
+		(void)json_array_append_new(shards, shard_json(&summary->shards[i]));
+	(void)json_object_set_new(object, "path", json_string(path));
+	(void)json_object_set_new(object, "identity", summary->identity ? json_string(summary->identity) : json_null());
+	(void)json_object_set_new(object, "shards", shards);
+	int failed = json_dumpf(object, stdout, JSON_INDENT(2));
+	json_decref(object);
+	return failed || putchar('\n') == EOF ? error_set_errno(err, "standard output") : STATUS_OK;
+}
+
+static void print_state(const char *path, const struct store_summary *summary)
+{
+	printf("%s\n  %s\n\n%9s %10s %12s %7s %8s %14s %14s %12s\n", path,
+	       summary->identity ? summary->identity : "of nobody", "partition", "users", "events", "owed", "damaged",
+	       "interactions", "changelog", "bytes");
+	for (size_t i = 0; i < summary->count; i++) {
+		const struct store_summary_shard *s = &summary->shards[i];
+		printf("%9d %10lld %12lld %7lld %8lld ", s->partition, (long long)s->users, (long long)s->events,
+		       (long long)s->owed, (long long)s->damaged);
+		if (s->has_position)
+			printf("%14lld %14lld", (long long)s->position.interactions, (long long)s->position.changelog);
+		else
+			printf("%14s %14s", "-", "-");
+		printf(" %12lld\n", (long long)s->bytes);
+	}
+	printf("\ninteractions, changelog: next offsets that the shard would read\n");
+}
+
+static enum status inspect_state(const char *path, bool json, struct error *err)
+{
+	struct store_summary summary;
+	enum status status = store_summary_read(path, &summary, err);
+	if (status)
+		return status;
+	if (json)
+		status = print_state_json(path, &summary, err);
+	else
+		print_state(path, &summary);
+	store_summary_free(&summary);
+	return status;
+}
+
 enum status ctl_inspect(int argc, char **argv, struct error *err)
 {
 	bool json = false;
 	const struct ctl_option options[] = {
 		{ "json", CTL_FLAG, false, &json, NULL, "one JSON object", 0, 0 },
 	};
-	const struct ctl_usage usage = { "inspect",
-					 "FILE",
-					 "What is in a backbone or patch file: metadata, tensors, shapes, checksums, "
-					 "ranges; a backbone is also\n"
-					 "checked as the daemon would check it.\n",
-					 options,
-					 CTL_COUNT(options),
-					 1 };
+	const struct ctl_usage usage = {
+		"inspect",
+		"FILE",
+		"What is in a backbone or patch file: metadata, tensors, shapes, checksums, "
+		"ranges; a backbone is also\n"
+		"checked as the daemon would check it. For a daemon's state_dir: its shards and where they stand.\n",
+		options,
+		CTL_COUNT(options),
+		1
+	};
 	int operands;
 	bool help;
+	struct stat about;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
 	if (operands == argc)
 		return error_set(err, STATUS_USAGE, "inspect: FILE is missing; see --help");
+	if (stat(argv[operands], &about) == 0 && S_ISDIR(about.st_mode))
+		return inspect_state(argv[operands], json, err);
 	return inspect_file(argv[operands], json, err);
 }

@@ -162,6 +162,12 @@ int64_t tracker_waiting(const struct tracker *t)
 	return waiting;
 }
 
+/* The larger of two; a NaN is larger than everything. */
+static double worse(double a, double b)
+{
+	return isnan(a) || a > b ? a : b;
+}
+
 /* Recomputes one user's embedding; returns the largest difference, relative where values exceed 1. */
 static double difference(const struct tracker *t, struct backbone_workspace *ws, const struct user *u, uint32_t *items,
 			 float *embedding)
@@ -176,7 +182,7 @@ static double difference(const struct tracker *t, struct backbone_workspace *ws,
 	for (uint32_t i = 0; i < t->dim; i++) {
 		double diff = fabs((double)embedding[i] - (double)u->embedding[i]);
 		largest = fmax(largest, fabs((double)embedding[i]));
-		worst = diff <= worst ? worst : diff; /* a NaN becomes the worst */
+		worst = worse(worst, diff);
 	}
 	return worst / largest;
 }
@@ -199,7 +205,7 @@ enum status tracker_verify(const struct tracker *t, struct tracker_verdict *ret,
 			continue;
 		double worst = difference(t, ws, u, items, embedding);
 		verdict.embeddings += worst <= 1e-5;
-		verdict.worst = worst <= verdict.worst ? verdict.worst : worst;
+		verdict.worst = worse(verdict.worst, worst);
 	}
 	backbone_workspace_free(ws);
 	free(items);
