@@ -94,7 +94,7 @@ class Site:
         deadline = time.monotonic() + timeout
         while True:
             now = topics.committed(self.bootstrap, self.group(view), self.topic("interactions"), len(ends))
-            if all(now.get(p, -1) >= end for p, end in ends.items() if end):
+            if now and all(now.get(p, -1) >= end for p, end in ends.items() if end):
                 return inputs
             if daemon:
                 daemon.assert_alive()

@@ -1,12 +1,14 @@
 """Reading and making topics as an outsider does."""
+import functools
 import time
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 QUIET = {"log_level": 2, "socket.nagle.disable": True, "reconnect.backoff.max.ms": 1000}
 
 
+@functools.cache
 def admin(bootstrap):
     return AdminClient({"bootstrap.servers": bootstrap, **QUIET})
 
@@ -76,9 +78,17 @@ def read_all(bootstrap, topic, timeout=120, isolation="read_committed"):
     return records
 
 
+@functools.cache
+def _group_reader(bootstrap, group):
+    """Asks for a group's offsets without being a member."""
+    return Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
+                     "isolation.level": "read_committed", **QUIET})
+
+
 def committed(bootstrap, group, topic, partitions):
-    """{partition: committed offset, -1 none}"""
-    client = admin(bootstrap)
-    wanted = [TopicPartition(topic, p) for p in range(partitions)]
-    future = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])[group]
-    return {t.partition: max(t.offset, -1) for t in future.result(15).topic_partitions}
+    """{partition: committed offset, -1 none}; None where the broker does not answer."""
+    try:
+        found = _group_reader(bootstrap, group).committed([TopicPartition(topic, p) for p in range(partitions)], timeout=5)
+    except KafkaException:
+        return None
+    return None if any(t.error for t in found) else {t.partition: max(t.offset, -1) for t in found}

@@ -57,7 +57,7 @@ def one_parity(site, partitions):
     site.produce(stream.take(site.size(6000, 60000)))
     outputs = []
     for view, workers in (("", 1), ("-w3", 3)):
-        daemon = site.daemon(backbone, view, workers=workers).start()
+        daemon = site.daemon(backbone, view, workers=workers, transaction={"interval_ms": 20, "max_records": 150}).start()
         inputs = site.settle(view, daemon=daemon)
         daemon.stopped_well()
         check.verify(site, [backbone], view, inputs)
@@ -102,7 +102,7 @@ def parity_transactional_input(site):
     stream = site.stream(3, tombstones=0.01)
     backbone = site.backbone(stream)
     daemon = site.daemon(backbone).start()
-    handle = producer(site.bootstrap, **{"transactional.id": site.prefix + "-input"})
+    handle = producer(site.bootstrap, **{"transactional.id": site.prefix + "-input", "message.timeout.ms": 60000})
     handle.init_transactions(30)
     for n in range(site.size(30)):
         handle.begin_transaction()

@@ -66,6 +66,40 @@ def rebalance(site):
     check.verify(site, [backbone], inputs=inputs)
 
 
+@scenario(timeout_s=240)
+def rebalance_interrupted(site):
+    """A member dies between giving partitions up and joining again: no partition is left without an owner. (A broker hands
+    a known static member its old assignment back and makes no rebalance.)"""
+    site.create(6)
+    stream = site.stream(44)
+    backbone = site.backbone(stream)
+    first, second = site.daemon(backbone, instance="a"), site.daemon(backbone, instance="b")
+    feeder = Feeder(site.bootstrap, site.topic("interactions"), stream, 1500)
+    feeder.start()
+    for _ in range(site.size(2, 8)):
+        first.start()
+        wait_assigned(site, [first], [6])
+        first.wait_ready()
+        with open(first.log_path, "rb") as log:
+            log.seek(0, 2)
+            second.start()
+            deadline = time.monotonic() + 30
+            while b"revoked" not in log.read():  # now it commits what it has, gives up, and joins again
+                assert time.monotonic() < deadline, "the first member is not asked for partitions"
+        first.process.kill()
+        first.kill()
+        first.start()
+        wait_assigned(site, [first, second], [3, 3], 60)
+        second.stopped_well()
+        first.stopped_well()
+        time.sleep(11)  # both sessions end
+    feeder.stop()
+    first.start()
+    inputs = site.settle(daemon=first)
+    first.stopped_well()
+    check.verify(site, [backbone], inputs=inputs)
+
+
 @scenario(timeout_s=120)
 def rebalance_lanes(site):
     """Three lanes in one process, two in another, seven partitions: every lane's shards are its own."""

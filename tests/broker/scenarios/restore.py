@@ -188,7 +188,7 @@ def delete_group(site):
 def restore_backbone(site):
     """Another backbone (items known that were not, other shape): a restart and nothing more. Each user's next update is
     the new backbone's."""
-    life = Life(site)
+    life = Life(site, sequences={"keep": 32})
     life.feed(3000)
     life.start().settle()
     life.stop()
@@ -203,7 +203,7 @@ def restore_backbone(site):
         life.start().settle()
         life.stop(kill=backbone is other)
     # Every update says the hash of the backbone that ran at its offset, and its embedding is that one's (in verify).
-    checker = check.verify(site, [life.backbone, other, whole])
+    checker = check.verify(site, [life.backbone, other, whole], keep=32)
     for records in checker.outputs.updates.values():
         for message in records:
             if message.value() is None:
