@@ -120,7 +120,7 @@ static enum status load_open(struct safetensors *st, struct backbone **ret, stru
 	if (status == STATUS_OK) {
 		*ret = b;
 	} else {
-		error_prefix(err, "%s", safetensors_path(st));
+		(void)safetensors_blame(safetensors_path(st), err);
 		backbone_free(b);
 	}
 	safetensors_close(st);

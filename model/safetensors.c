@@ -325,7 +325,7 @@ enum status safetensors_open(const char *path, struct safetensors **ret, struct 
 	(void)close(fd);
 	if (status == STATUS_OK)
 		status = open_bytes(path, bytes, length, ret, err);
-	return status == STATUS_OK ? STATUS_OK : error_prefix(err, "%s", path);
+	return status == STATUS_OK ? STATUS_OK : safetensors_blame(path, err);
 }
 
 enum status safetensors_open_memory(const char *name, const void *bytes, size_t length, struct safetensors **ret,
@@ -337,7 +337,16 @@ enum status safetensors_open_memory(const char *name, const void *bytes, size_t 
 	if (length > 0)
 		memcpy(copy, bytes, length);
 	enum status status = open_bytes(name, copy, length, ret, err);
-	return status == STATUS_OK ? STATUS_OK : error_prefix(err, "%s", name);
+	return status == STATUS_OK ? STATUS_OK : safetensors_blame(name, err);
+}
+
+enum status safetensors_blame(const char *path, struct error *err)
+{
+	for (char *at = err->text; *at != '\0'; at++) {
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+	}
+	return error_prefix(err, "%s", path);
 }
 
 void safetensors_close(struct safetensors *st)

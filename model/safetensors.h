@@ -89,6 +89,10 @@ void safetensors_copy_floats(const struct safetensors_tensor *t, size_t first, s
 enum status safetensors_read_floats(const struct safetensors *st, const char *name, unsigned rank,
 				    const uint64_t shape[], float *out, struct error *err) MUST_CHECK;
 
+/* Puts the path in front of an error's text, which quotes what the file says of itself: control characters in it become
+ * question marks, so that it stays one line. Returns the error's status. */
+enum status safetensors_blame(const char *path, struct error *err);
+
 /* Writes a file atomically (temporary file, fsync, rename, fsync of the directory). The bytes depend on the arguments
  * only: metadata in the given order, tensors by falling width of their type, then by name. `data` points to
  * little-endian values, `bytes` is checked. Errors: STATUS_IO, STATUS_NO_INPUT (no such directory), STATUS_MEMORY
