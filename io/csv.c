@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct csv {
 	FILE *file;
@@ -264,4 +265,13 @@ const char *csv_name(const struct csv *c)
 int64_t csv_line(const struct csv *c)
 {
 	return c->line;
+}
+
+double csv_share(const struct csv *c)
+{
+	struct stat about;
+	off_t at = ftello(c->file);
+	if (at < 0 || fstat(fileno(c->file), &about) || !S_ISREG(about.st_mode) || about.st_size == 0)
+		return -1;
+	return (double)at / (double)about.st_size;
 }

@@ -26,6 +26,9 @@ enum status csv_next(struct csv *c, const struct slice **ret_fields, struct erro
 const char *csv_name(const struct csv *c); /* the file, for messages; until csv_close */
 int64_t csv_line(const struct csv *c);     /* where the last record began, from 1 */
 
+/* The share of the file that has been read, from 0 to 1; below 0 where that cannot be known (a pipe). */
+double csv_share(const struct csv *c);
+
 /* Sets STATUS_DATA with "file: line N: " in front. */
 enum status csv_fault(const struct csv *c, struct error *err, const char *format, ...) PRINTF_LIKE(3, 4);
 

@@ -139,6 +139,11 @@ enum status events_file_next(struct events_file *f, struct events_row *ret, bool
 	return status;
 }
 
+double events_file_share(const struct events_file *f)
+{
+	return csv_share(f->csv);
+}
+
 void events_file_close(struct events_file *f)
 {
 	if (!f)

@@ -23,7 +23,8 @@ struct events_row {              /* slices until the next call */
 enum status events_file_open(const char *path, struct events_file **ret, struct error *err) MUST_CHECK;
 enum status events_file_next(struct events_file *f, struct events_row *ret, bool *ret_found,
 			     struct error *err) MUST_CHECK;
-void events_file_close(struct events_file *f); /* NULL is fine */
+double events_file_share(const struct events_file *f); /* of the file that has been read; below 0: unknown */
+void events_file_close(struct events_file *f);         /* NULL is fine */
 
 struct labels_file;
 

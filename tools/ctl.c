@@ -159,7 +159,7 @@ const char *ctl_nearest(const char *word, const char *const names[], size_t coun
 
 void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total)
 {
-	*p = (struct ctl_progress){ .what = what, .total = total, .started_us = clock_monotonic_us() };
+	*p = (struct ctl_progress){ .what = what, .total = total, .share = -1, .started_us = clock_monotonic_us() };
 	p->shown_us = p->started_us;
 	p->terminal = isatty(STDERR_FILENO);
 }
@@ -169,10 +169,10 @@ static void draw(struct ctl_progress *p, int64_t done, double seconds)
 	enum { BAR = 30 };
 	char bar[BAR + 1] = "";
 	double rate = seconds > 0 ? (double)done / seconds : 0;
-	if (p->total > 0) {
-		int64_t filled = done * BAR / p->total;
+	double share = p->total > 0 ? (double)done / (double)p->total : p->share;
+	if (share >= 0) {
 		memset(bar, '.', BAR);
-		memset(bar, '#', (size_t)(filled > BAR ? BAR : filled));
+		memset(bar, '#', share < 1 ? (size_t)(share * BAR) : BAR);
 	}
 	(void)fprintf(stderr, "\r%s %s %lld (%.0f/s)\033[K", p->what, bar, (long long)done, rate);
 	p->drawn = true;

@@ -60,6 +60,7 @@ const char *ctl_nearest(const char *word, const char *const names[], size_t coun
 struct ctl_progress {
 	const char *what;
 	int64_t total; /* 0: unknown */
+	double share; /* of the whole that is done, where `total` is unknown and the caller knows this; below 0: neither */
 	int64_t started_us;
 	int64_t shown_us;
 	bool terminal;

@@ -133,8 +133,10 @@ static enum status send_all(struct replay *r, struct error *err)
 		bool event = r->more_events && (!r->more_labels || r->label.timestamp_ms < 0 ||
 						r->event.timestamp_ms <= r->label.timestamp_ms);
 		status = event ? send_event(r, err) : send_label(r, err);
-		if (((r->sent_events + r->sent_labels) & 255) == 0 || r->rate > 0)
+		if (((r->sent_events + r->sent_labels) & 255) == 0 || r->rate > 0) {
+			r->progress.share = events_file_share(r->events);
 			ctl_progress_show(&r->progress, feed_delivered(r->feed));
+		}
 	}
 	return status;
 }
