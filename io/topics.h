@@ -48,6 +48,10 @@ enum status topics_create(const struct config *config, int32_t partitions, int t
 enum status topics_create_internal(const struct config *config, int timeout_ms, struct topics *ret,
 				   struct error *err) MUST_CHECK;
 
+/* Whether the existing topics that must be compacted are, and nothing else: the first that is not is STATUS_CONFIG. The
+ * brokers' settings are not shown to everybody: STATUS_UNAVAILABLE says nothing of the topics. */
+enum status topics_check_cleanup(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* Deletes all of them that exist: for topics that a demonstration made. */
 enum status topics_delete(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
 
