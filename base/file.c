@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -55,6 +56,33 @@ enum status file_remove_folder(const char *path, struct error *err)
 	(void)closedir(folder);
 	if (status == STATUS_OK && rmdir(path) != 0 && errno != ENOENT)
 		status = disk_error(err, path);
+	return status;
+}
+
+static int write_zeros(int fd, size_t bytes)
+{
+	static const char zeros[16384];
+	while (bytes > 0) {
+		ssize_t n = write(fd, zeros, bytes < sizeof zeros ? bytes : sizeof zeros);
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n > 0)
+			bytes -= (size_t)n;
+	}
+	return fdatasync(fd);
+}
+
+enum status file_probe_room(const char *folder, size_t bytes, struct error *err)
+{
+	char path[PATH_MAX];
+	if ((size_t)snprintf(path, sizeof path, "%s/room.probe", folder) >= sizeof path)
+		return error_set(err, STATUS_IO, "%.200s: the path is too long", folder);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return disk_error(err, path);
+	enum status status = write_zeros(fd, bytes) == 0 ? STATUS_OK : disk_error(err, path);
+	(void)close(fd);
+	(void)unlink(path);
 	return status;
 }
 

@@ -40,7 +40,9 @@ static const struct setting defaults[] = {
 	{ "queued.max.messages.kbytes", "32768", CONSUMERS },
 	{ "fetch.max.bytes", "16777216", CONSUMERS },
 	/* a broker answers at once where it has data; this bounds how long a new partition waits for its first fetch */
-	{ "fetch.wait.max.ms", "50", CONSUMERS },
+	{ "fetch.wait.max.ms", "50", LANE_CONSUMER },
+	{ "fetch.wait.max.ms", "10", READER },
+	{ "fetch.message.max.bytes", "8388608", READER }, /* of its one partition */
 	{ "fetch.error.backoff.ms", "100", CONSUMERS },
 	{ "check.crcs", "true", CONSUMERS },
 	/* the wait before CONCURRENT_TRANSACTIONS is asked again: part of every commit under load */

@@ -9,12 +9,13 @@
 #include <string.h>
 
 enum {
-	POLL_MS = 100,
+	POLL_MS = 10,
 	MESSAGES = 1000,
 	CHUNK_BYTES = 4 << 20,
 	/* right after a change of leader the high watermark may stand too low for a moment: an end that contradicts the
 	 * committed offset is believed only when it stays */
 	PATIENCE_US = 5000000,
+	SILENCE_US = 30000000, /* said in the log */
 };
 
 struct restore {
@@ -34,6 +35,7 @@ struct restore {
 	bool started_over;
 	bool skip; /* the messages at hand are from before that */
 	bool done;
+	int64_t heard_us;        /* when the last record was read, or the silence mentioned */
 	int64_t contradicted_us; /* since when the end contradicts `committed`; 0: it does not */
 };
 
@@ -238,6 +240,23 @@ static enum status take(struct restore *r, size_t count, int64_t *end, struct er
 	return status;
 }
 
+/* A wait that only somebody else can end should not be a riddle. */
+static void mention_silence(struct restore *r, size_t count, int64_t end)
+{
+	int64_t now_us = clock_monotonic_us();
+	char trouble[256];
+	if (count > 0 || r->heard_us == 0)
+		r->heard_us = now_us;
+	if (now_us - r->heard_us < SILENCE_US)
+		return;
+	r->heard_us = now_us;
+	client_last_error(trouble, sizeof trouble);
+	log_info("restore of %s [%d] waits at offset %" PRId64 ": %s", r->topic, r->partition, r->position.changelog,
+		 end >= 0     ? "a transaction is open there"
+		 : trouble[0] ? trouble
+			      : "no answer; does the topic exist?");
+}
+
 static enum status read_log(struct restore *r, struct error *err)
 {
 	int64_t end = -1;
@@ -247,6 +266,7 @@ static enum status read_log(struct restore *r, struct error *err)
 			return error_set(err, STATUS_UNAVAILABLE, "cancelled");
 		ssize_t count = rd_kafka_consume_batch_queue(r->queue, POLL_MS, r->messages, MESSAGES);
 		status = take(r, count > 0 ? (size_t)count : 0, &end, err);
+		mention_silence(r, count > 0 ? (size_t)count : 0, end);
 		if (status == STATUS_OK && r->batch && (store_batch_bytes(r->batch) >= CHUNK_BYTES || end >= 0))
 			status = write_chunk(r, false, err);
 		if (status == STATUS_OK && end >= 0)

@@ -29,8 +29,8 @@ struct restore_progress {
 
 /* Catches up `shard` of interactions partition `partition`. On success *ret is the position to go on from, or
  * *ret_found is false where neither store nor changelog know of any (a fresh shard: read from the start).
- * STATUS_UNAVAILABLE: *cancel became true, or the changelog partition does not exist or may not be read (the text says
- * which; try again). Broker outages are waited out, not errors. Other errors: STATUS_DATA where log and offsets contradict
+ * STATUS_UNAVAILABLE: *cancel became true, or the changelog partition may not be read or is known not to exist (the text
+ * says which; try again). Broker outages, and a topic that librdkafka has not yet given up on, are waited out. Other errors: STATUS_DATA where log and offsets contradict
  * each other (the committed offset below the position record, or beyond the changelog's end; a damaged changelog
  * record; the text says which, and what to do), STATUS_IO (store: a full disk; try again), STATUS_CONFIG (properties),
  * STATUS_MEMORY. */

@@ -19,39 +19,86 @@ enum { NAME_BYTES = 32, RETRY_US = 1000000, MARGIN_BYTES = 16 << 20 };
 
 static const char identity_key[] = "identity";
 
-void store_written_encode(int64_t ms, uint8_t out[STORE_WRITTEN_BYTES])
+/* Ends `n` bytes with their checksum. */
+static void seal(uint8_t *bytes, size_t n)
 {
-	uint64_t time = htole64((uint64_t)ms);
-	memcpy(out, &time, sizeof time);
-	uint32_t sum = htole32(hash_checksum(out, sizeof time));
-	memcpy(out + sizeof time, &sum, sizeof sum);
+	uint32_t sum = htole32(hash_checksum(bytes, n));
+	memcpy(bytes + n, &sum, sizeof sum);
 }
 
-int64_t store_written_read(const struct store *s, rocksdb_column_family_handle_t *handle)
+void store_written_encode(struct stamp stamp, uint8_t out[STORE_WRITTEN_BYTES])
+{
+	uint64_t words[2] = { htole64((uint64_t)stamp.written_ms), htole64(stamp.batch) };
+	memcpy(out, words, sizeof words);
+	seal(out, sizeof words);
+}
+
+void store_batch_number_encode(uint64_t batch, uint8_t ret_key[STORE_BATCH_KEY_BYTES],
+			       uint8_t ret_value[STORE_BATCH_BYTES])
+{
+	uint64_t number = htole64(batch);
+	memcpy(ret_key, "\0batch", STORE_BATCH_KEY_BYTES - 1);
+	ret_key[STORE_BATCH_KEY_BYTES - 1] = (uint8_t)batch;
+	memcpy(ret_value, &number, sizeof number);
+	seal(ret_value, sizeof number);
+}
+
+/* Copies the key's value, which must be of n bytes. False where it is not there like that. */
+static bool read_exactly(const struct store *s, const struct family *f, const void *key, size_t key_bytes, uint8_t *ret,
+			 size_t n)
 {
 	char *why = NULL;
 	size_t length = 0;
-	int64_t ms = -1;
-	char *value = rocksdb_get_cf(s->database.db, s->database.read, handle, STORE_WRITTEN_KEY,
-				     sizeof STORE_WRITTEN_KEY - 1, &length, &why);
-	if (value && length == STORE_WRITTEN_BYTES) {
-		uint64_t time;
-		uint8_t good[STORE_WRITTEN_BYTES];
-		memcpy(&time, value, sizeof time);
-		store_written_encode((int64_t)le64toh(time), good);
-		if (memcmp(good, value, sizeof good) == 0)
-			ms = (int64_t)le64toh(time);
-	}
+	char *value = rocksdb_get_cf(s->database.db, s->database.read, f->handle, key, key_bytes, &length, &why);
+	bool found = value && length == n;
+	if (found)
+		memcpy(ret, value, n);
 	rocksdb_free(value);
 	rocksdb_free(why);
-	return ms;
+	return found;
 }
 
-/* A clock that went back by more than a day makes a time as worthless as one that is too old. */
-bool store_too_old(const struct store *s, int64_t written_ms)
+static bool read_stamp(const struct store *s, const struct family *f, struct stamp *ret)
 {
+	uint8_t found[STORE_WRITTEN_BYTES];
+	uint8_t good[STORE_WRITTEN_BYTES];
+	uint64_t words[2];
+	if (!read_exactly(s, f, STORE_WRITTEN_KEY, sizeof STORE_WRITTEN_KEY - 1, found, sizeof found))
+		return false;
+	memcpy(words, found, sizeof words);
+	struct stamp stamp = { (int64_t)le64toh(words[0]), le64toh(words[1]) };
+	store_written_encode(stamp, good);
+	if (memcmp(found, good, sizeof good) != 0)
+		return false;
+	*ret = stamp;
+	return true;
+}
+
+static bool has_batch(const struct store *s, const struct family *f, uint64_t batch)
+{
+	uint8_t key[STORE_BATCH_KEY_BYTES];
+	uint8_t found[STORE_BATCH_BYTES];
+	uint8_t good[STORE_BATCH_BYTES];
+	store_batch_number_encode(batch, key, good);
+	return read_exactly(s, f, key, sizeof key, found, sizeof found) && memcmp(found, good, sizeof good) == 0;
+}
+
+const char *store_family_fault(const struct store *s, const struct family *f, struct stamp *ret)
+{
+	static const struct stamp nothing = { -1, 0 };
+	struct stamp stamp;
 	int64_t now_ms = clock_wall_ms();
-	return written_ms < now_ms - s->max_age_ms || written_ms > now_ms + DAY_MS;
+	*ret = nothing;
+	if (!read_stamp(s, f, &stamp))
+		return store_family_is_empty(s, f) ? NULL : "it does not say when it was written";
+	/* a clock that went back by more than a day makes a time as worthless as one that is too old */
+	if (stamp.written_ms < now_ms - s->max_age_ms || stamp.written_ms > now_ms + DAY_MS)
+		return "it was last written too long ago";
+	for (uint64_t back = 0; back < 256 && back < stamp.batch; back++)
+		if (!has_batch(s, f, stamp.batch - back))
+			return "a part of its history is missing";
+	*ret = stamp;
+	return NULL;
 }
 
 bool store_family_is_empty(const struct store *s, const struct family *f)
@@ -183,7 +230,10 @@ static enum status check_identity(struct store *s, struct error *err)
 	if (why)
 		return database_error(why, err);
 	bool same = value && length == strlen(s->identity) && memcmp(value, s->identity, length) == 0;
+	bool none = !value;
 	rocksdb_free(value);
+	if (none)
+		return error_set(err, STATUS_DATA, "it was never finished");
 	return same ? STATUS_OK : error_set(err, STATUS_DATA, "it belongs to another group, topic or version");
 }
 
@@ -217,19 +267,19 @@ static enum status begin(struct store *s, struct error *err)
 	return status;
 }
 
-/* Drops the families that have not been written for too long. */
-static enum status drop_old(struct store *s, struct error *err)
+/* Empties the families that nobody has open and nobody could use. */
+static enum status drop_faulty(struct store *s, struct error *err)
 {
-	for (struct family *f = s->families; f; f = f->next) {
-		int64_t written_ms = store_written_read(s, f->handle);
-		if (f->shard || !store_too_old(s, written_ms) || store_family_is_empty(s, f))
+	enum status status = STATUS_OK;
+	for (struct family *f = s->families; status == STATUS_OK && f; f = f->next) {
+		struct stamp stamp;
+		const char *fault = f->shard ? NULL : store_family_fault(s, f, &stamp);
+		if (!fault)
 			continue;
-		log_warning("store %s: shard %d was last written too long ago: discarded", s->folder, f->partition);
-		enum status status = store_family_renew(s, f, err);
-		if (status != STATUS_OK)
-			return status;
+		log_warning("store %s: shard %d discarded, to be rebuilt: %s", s->folder, f->partition, fault);
+		status = store_family_renew(s, f, err);
 	}
-	return STATUS_OK;
+	return status;
 }
 
 static enum status reopen(struct store *s, struct error *err)
@@ -240,7 +290,7 @@ static enum status reopen(struct store *s, struct error *err)
 	if (status == STATUS_OK)
 		status = check_identity(s, err);
 	if (status == STATUS_OK)
-		status = drop_old(s, err);
+		status = drop_faulty(s, err);
 	if (status != STATUS_OK)
 		close_database(s);
 	return status;

@@ -7,8 +7,14 @@
  * earlier moment, and restore goes on from there.
  *
  * In a column family: the changelog's keys and values (io/record.h), the shard's position under its changelog key, and
- * under "\0written" the wall time (8 bytes of ms, 4 of checksum, little-endian) up to which it is sure to have seen every
- * tombstone that the changelog may have forgotten by now.
+ * two kinds of our own, little-endian, each with a checksum (u32) at its end:
+ *
+ *     "\0written"      wall time (i64, ms) up to which the shard is sure to have seen every tombstone that the changelog
+ *                      may have forgotten by now | number of the shard's last batch (u64)
+ *     "\0batch" u8     number of the batch (u64); the byte is that number modulo 256
+ *
+ * The latter show a hole in the history: the last 256 batches must all be there. RocksDB checks the logs that it knows
+ * to be complete; one that was closed a moment before a kill is not among them.
  *
  * STATUS_DATA from any call means that the shard's contents are lost or cannot be believed: it goes on saying so until
  * store_shard_reset, after which restore fills it again. Damage found by a write costs the whole database, that is every

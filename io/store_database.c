@@ -1,11 +1,13 @@
 #include "io/store_database.h"
 
+#include "base/file.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define MIB ((size_t)1 << 20)
 
-enum { BLOOM_BITS = 10, OPEN_FILES = 512, LEVEL_WARN = 2, POINT_IN_TIME = 2 };
+enum { PROBE_BYTES = 1 << 20, BLOOM_BITS = 10, OPEN_FILES = 512, LEVEL_HEADER = 5, POINT_IN_TIME = 2 };
 
 /* Half of the budget for blocks (indexes and filters among them), a quarter for what is not yet in files; the rest is
  * the margin for what RocksDB does not count. */
@@ -30,10 +32,25 @@ static void set_memory(rocksdb_options_t *o, size_t memory_bytes)
 	rocksdb_options_set_allow_mmap_writes(o, 0);
 }
 
+/* A log that is missing or cut between two others would be a hole in the history: with this the manifest knows which
+ * logs there must be, and how long. The C API has no call for it. */
+static rocksdb_options_t *create_options(void)
+{
+	rocksdb_options_t *base = rocksdb_options_create();
+	rocksdb_options_t *options = rocksdb_options_create();
+	char *why = NULL;
+	if (base && options)
+		rocksdb_get_options_from_string(base, "track_and_verify_wals_in_manifest=true", options, &why);
+	if (base)
+		rocksdb_options_destroy(base);
+	rocksdb_free(why); /* a library that has dropped the option does so by itself */
+	return options;
+}
+
 enum status database_init(struct database *d, size_t memory_bytes, struct error *err)
 {
 	memset(d, 0, sizeof *d);
-	d->options = rocksdb_options_create();
+	d->options = create_options();
 	d->write = rocksdb_writeoptions_create(); /* the log, without fsync: survives kill -9, not power */
 	d->read = rocksdb_readoptions_create();
 	if (!d->options || !d->write || !d->read) {
@@ -47,8 +64,9 @@ enum status database_init(struct database *d, size_t memory_bytes, struct error 
 	rocksdb_options_set_compression(o, rocksdb_no_compression); /* hashes: nothing to gain */
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
 	rocksdb_options_set_max_background_jobs(o, 2);
-	rocksdb_options_set_info_log_level(o, LEVEL_WARN);
-	rocksdb_options_set_max_log_file_size(o, MIB);
+	/* a second line to a log file on a full disk aborts a RocksDB with assertions (Debian's): only opening says anything,
+	 * after a look for room; what goes wrong comes back as an error text */
+	rocksdb_options_set_info_log_level(o, LEVEL_HEADER);
 	rocksdb_options_set_keep_log_file_num(o, 2);
 	rocksdb_options_set_stats_dump_period_sec(o, 0);
 	rocksdb_options_set_stats_persist_period_sec(o, 0);
@@ -87,6 +105,11 @@ enum status database_open(struct database *d, const char *path, enum database_mo
 {
 	static const char *const only[] = { "default" };
 	char *why = NULL;
+	if (mode != DATABASE_READ) {
+		enum status status = file_probe_room(path, PROBE_BYTES, err);
+		if (status != STATUS_OK)
+			return status;
+	}
 	d->count = 1;
 	if (mode != DATABASE_MAKE)
 		d->names = rocksdb_list_column_families(d->options, path, &d->count, &why);

@@ -30,21 +30,28 @@ struct store {
 	rocksdb_column_family_handle_t *default_handle;
 };
 
+struct stamp {              /* "\0written" */
+	int64_t written_ms; /* -1: nothing has been written */
+	uint64_t batch;
+};
+
 struct store_shard {
 	struct store *store;
 	struct family *family;
-	int64_t written_ms; /* what "\0written" holds; -1: nothing */
+	struct stamp stamp; /* what "\0written" holds */
 	uint64_t epoch;     /* counts resets: a batch of an earlier one is void */
 	bool lost;          /* the contents cannot be believed, until the next reset; under the gate */
 };
 
-enum { STORE_WRITTEN_BYTES = 12 };
+enum { STORE_WRITTEN_BYTES = 20, STORE_BATCH_BYTES = 12, STORE_BATCH_KEY_BYTES = 7 };
 #define STORE_WRITTEN_KEY "\0written" /* without the NUL that ends it */
 
-/* The value of "\0written", and reading it: -1 where there is none to believe. */
-void store_written_encode(int64_t ms, uint8_t out[STORE_WRITTEN_BYTES]);
-int64_t store_written_read(const struct store *s, rocksdb_column_family_handle_t *handle);
-bool store_too_old(const struct store *s, int64_t written_ms);
+void store_written_encode(struct stamp stamp, uint8_t out[STORE_WRITTEN_BYTES]);
+void store_batch_number_encode(uint64_t batch, uint8_t ret_key[STORE_BATCH_KEY_BYTES],
+			       uint8_t ret_value[STORE_BATCH_BYTES]);
+
+/* Why what a family holds cannot be used: too old, or with a hole; NULL where it can, and *ret is its stamp then. */
+const char *store_family_fault(const struct store *s, const struct family *f, struct stamp *ret);
 
 /* The following want the gate closed (exclusive). */
 struct family *store_family_find(struct store *s, int32_t partition);

@@ -66,17 +66,17 @@ static enum status attach(struct store_shard *shard, int32_t partition, struct e
 		return status;
 	if (f->shard)
 		return error_set(err, STATUS_BUG, "shard %d is open already", partition);
-	int64_t written_ms = store_written_read(s, f->handle);
-	if (store_too_old(s, written_ms) && !store_family_is_empty(s, f)) {
-		log_warning("store %s: shard %d was last written too long ago: discarded", s->folder, partition);
-		written_ms = -1;
+	struct stamp stamp;
+	const char *fault = store_family_fault(s, f, &stamp);
+	if (fault) {
+		log_warning("store %s: shard %d discarded, to be rebuilt: %s", s->folder, partition, fault);
 		status = store_family_renew(s, f, err);
 	}
 	if (status != STATUS_OK)
 		return status;
 	f->shard = shard;
 	shard->family = f;
-	shard->written_ms = written_ms;
+	shard->stamp = stamp;
 	return STATUS_OK;
 }
 
@@ -125,7 +125,7 @@ enum status store_shard_reset(struct store_shard *shard, struct error *err)
 		store_stall(s, err);
 	if (status == STATUS_OK) {
 		shard->lost = false;
-		shard->written_ms = -1;
+		shard->stamp = (struct stamp){ -1, 0 };
 		shard->epoch++;
 	} else {
 		shard->lost = true;
@@ -320,8 +320,14 @@ static void fill(rocksdb_writebatch_t *w, rocksdb_column_family_handle_t *handle
 	}
 }
 
+static void put(rocksdb_writebatch_t *w, rocksdb_column_family_handle_t *handle, const void *key, size_t key_bytes,
+		const void *value, size_t value_bytes)
+{
+	rocksdb_writebatch_put_cf(w, handle, key, key_bytes, value, value_bytes);
+}
+
 /* Behind the gate. */
-static enum status write_batch(struct store_batch *batch, const struct position *position, int64_t written_ms,
+static enum status write_batch(struct store_batch *batch, const struct position *position, struct stamp stamp,
 			       struct error *err)
 {
 	struct store_shard *shard = batch->shard;
@@ -329,6 +335,8 @@ static enum status write_batch(struct store_batch *batch, const struct position 
 	rocksdb_column_family_handle_t *handle = shard->family->handle;
 	struct buffer tail = { 0 };
 	uint8_t written[STORE_WRITTEN_BYTES];
+	uint8_t number_key[STORE_BATCH_KEY_BYTES];
+	uint8_t number[STORE_BATCH_BYTES];
 	record_key_position(&tail);
 	size_t key_bytes = tail.length;
 	record_position_encode(position, &tail);
@@ -336,20 +344,20 @@ static enum status write_batch(struct store_batch *batch, const struct position 
 		buffer_free(&tail);
 		return error_set_memory(err);
 	}
+	store_written_encode(stamp, written);
+	store_batch_number_encode(stamp.batch, number_key, number);
 	rocksdb_writebatch_t *w = rocksdb_writebatch_create();
 	fill(w, handle, &batch->records);
-	const char *bytes = (const char *)tail.data;
-	rocksdb_writebatch_put_cf(w, handle, bytes, key_bytes, bytes + key_bytes, tail.length - key_bytes);
-	store_written_encode(written_ms, written);
-	rocksdb_writebatch_put_cf(w, handle, STORE_WRITTEN_KEY, sizeof STORE_WRITTEN_KEY - 1, (const char *)written,
-				  sizeof written);
+	put(w, handle, tail.data, key_bytes, tail.data + key_bytes, tail.length - key_bytes);
+	put(w, handle, STORE_WRITTEN_KEY, sizeof STORE_WRITTEN_KEY - 1, written, sizeof written);
+	put(w, handle, number_key, sizeof number_key, number, sizeof number);
 	char *why = NULL;
 	rocksdb_write(d->db, d->write, w, &why);
 	rocksdb_writebatch_destroy(w);
 	buffer_free(&tail);
 	if (why)
 		return database_error(why, err);
-	shard->written_ms = written_ms;
+	shard->stamp = stamp;
 	return STATUS_OK;
 }
 
@@ -389,8 +397,10 @@ static enum status write_checked(struct store_batch *batch, const struct positio
 		status = error_set(err, STATUS_DATA, "the batch is older than the shard's last reset");
 	if (status != STATUS_OK)
 		return leave(shard, status, err);
-	int64_t written_ms = behind && shard->written_ms >= 0 ? shard->written_ms : clock_wall_ms();
-	status = write_batch(batch, position, written_ms, err);
+	struct stamp stamp = { clock_wall_ms(), shard->stamp.batch + 1 };
+	if (behind && shard->stamp.written_ms >= 0)
+		stamp.written_ms = shard->stamp.written_ms;
+	status = write_batch(batch, position, stamp, err);
 	struct error why = *err;
 	status = leave(shard, status, err);
 	if (status == STATUS_IO || status == STATUS_DATA)

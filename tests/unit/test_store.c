@@ -1,19 +1,15 @@
 /* io/store: what is written is read, per shard; what is old, foreign, locked or damaged is never believed. */
 #include "io/store.h"
-#include "base/clock.h"
 #include "base/file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define WEEK_MS ((int64_t)7 * 86400000)
@@ -332,49 +328,6 @@ static void an_impossible_folder_is_an_io_error(void **state)
 	assert_null(s);
 }
 
-/* A process killed at any instant leaves a moment of its history: every key of a batch, or none. */
-static void a_killed_writer_leaves_whole_batches(void **state)
-{
-	for (int round = 0; round < 8; round++) {
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			struct store *s = open_store("one", WEEK_MS);
-			struct store_shard *shard = open_shard(s, 0);
-			for (int64_t offset = offset_of(shard) + 1;; offset++) {
-				struct error err;
-				struct position position = at(offset);
-				struct store_batch *batch = store_batch_new(shard);
-				char value[32];
-				(void)snprintf(value, sizeof value, "%lld", (long long)offset);
-				for (int i = 0; i < 50; i++) {
-					char key[32];
-					(void)snprintf(key, sizeof key, "user-%d", i);
-					store_batch_put(batch, text(key), text(value));
-				}
-				if (store_batch_write(batch, &position, &err) != STATUS_OK)
-					_exit(1);
-				store_batch_free(batch);
-			}
-		}
-		(void)usleep((useconds_t)(60000 + 17000 * round));
-		(void)kill(pid, SIGKILL);
-		(void)waitpid(pid, NULL, 0);
-		struct store *s = open_store("one", WEEK_MS);
-		struct store_shard *shard = open_shard(s, 0);
-		int64_t offset = offset_of(shard);
-		char value[32];
-		(void)snprintf(value, sizeof value, "%lld", (long long)offset);
-		for (int i = 0; offset >= 0 && i < 50; i++) {
-			char key[32];
-			(void)snprintf(key, sizeof key, "user-%d", i);
-			assert_true(holds(shard, key, value));
-		}
-		store_shard_close(shard);
-		store_close(s);
-	}
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
@@ -387,7 +340,6 @@ int main(void)
 		TEST(a_batch_from_before_a_reset_is_void),
 		TEST(a_locked_store_is_left_alone),
 		TEST(an_impossible_folder_is_an_io_error),
-		TEST(a_killed_writer_leaves_whole_batches),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
