@@ -42,18 +42,19 @@ const char *topic_cleanup(enum topic topic)
 	return shapes[topic].cleanup;
 }
 
-/* Why the brokers do not answer, as far as the handle knows. */
+/* Why the brokers do not answer, as far as the handle has been told. */
 static enum status unavailable(rd_kafka_t *rk, const char *what, const char *why, struct error *err)
 {
 	char last[256] = "";
 	for (int i = 0; i < 16 && rd_kafka_type(rk) == RD_KAFKA_CONSUMER; i++) {
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(rk, 0);
 		if (message && message->err)
-			(void)snprintf(last, sizeof last, "; %s", rd_kafka_message_errstr(message));
+			client_note_error(message->err, rd_kafka_message_errstr(message));
 		if (message)
 			rd_kafka_message_destroy(message);
 	}
-	return error_set(err, STATUS_UNAVAILABLE, "%s: %s%s", what, why, last);
+	client_last_error(last, sizeof last);
+	return error_set(err, STATUS_UNAVAILABLE, "%s: %s%s%s", what, why, *last ? "; last error: " : "", last);
 }
 
 /* Whether every partition has a leader: a topic made a moment ago may not. */
