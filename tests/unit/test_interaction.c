@@ -598,6 +598,23 @@ static void test_damage(void **state)
 	interaction_decoder_free(d);
 }
 
+/* The key of a tombstone is judged as a user_id is. */
+static void test_tombstone_key(void **state)
+{
+	struct error err;
+	uint8_t id[257];
+	(void)state;
+	memset(id, 'x', sizeof id);
+	assert_int_equal(interaction_check_user_id((struct slice){ NULL, 0 }, &err), REASON_MISSING_FIELD);
+	assert_int_equal(interaction_check_user_id(text(""), &err), REASON_MISSING_FIELD);
+	assert_int_equal(interaction_check_user_id((struct slice){ id, 257 }, &err), REASON_OVERSIZE);
+	assert_int_equal(interaction_check_user_id((struct slice){ id, 256 }, &err), REASON_NONE);
+	assert_int_equal(interaction_check_user_id((struct slice){ (const uint8_t *)"a\0", 2 }, &err),
+			 REASON_UNDECODABLE);
+	assert_int_equal(interaction_check_user_id(text("\xff"), &err), REASON_UNDECODABLE);
+	assert_int_equal(interaction_check_user_id(text("caf\xc3\xa9"), &err), REASON_NONE);
+}
+
 static void test_untouched_on_failure(void **state)
 {
 	(void)state;
@@ -698,6 +715,7 @@ int main(void)
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_order_of_judgement),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_tombstone_key),
 		cmocka_unit_test(test_untouched_on_failure),
 		cmocka_unit_test(test_framed_where_plain_is_expected),
 		cmocka_unit_test(test_framed),
