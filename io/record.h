@@ -19,8 +19,8 @@
 #define ITEM_ID_MAX_BYTES 1024
 
 struct position {
-	int64_t interactions;   /* next offset to read; every earlier one is reflected; -1: unknown (the store's copy) */
-	int64_t labels;         /* likewise; -1: none read yet */
+	int64_t interactions; /* next offset to read; every earlier one is reflected; -1: unknown (the store's copy) */
+	int64_t labels;       /* likewise; -1: none read yet */
 	int64_t stream_time_ms; /* highest event timestamp seen; -1: none */
 	int64_t changelog;      /* next changelog offset after this position's record; -1: unknown */
 };
