@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "daemon/shard.h"
 #include "io/interaction.h"
+#include "model_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,6 +26,7 @@ static struct shard_fixture {
 	char root[64];
 	struct store *store;
 	struct config config;
+	struct backbone *backbone;
 	struct interaction_decoder *decoder;
 	struct metrics *metrics;
 	struct thinning thinning;
@@ -74,17 +76,20 @@ static inline int fx_begin(void **state)
 {
 	static const struct interaction_fields fields = { "user_id", "item_id", "timestamp", "event_type" };
 	memset(&fx, 0, sizeof fx);
+	fx.backbone = fixture_backbone(&(struct random_backbone){ 8, 2, "1", true, 0, 1 }); /* knows "item 0" to 49 */
 	(void)strcpy(fx.root, "/tmp/peterd-shard-XXXXXX");
 	if (!mkdtemp(fx.root) ||
 	    store_open(fx.root, "test", (size_t)8 << 20, 7 * SHARD_FIXTURE_DAY_MS, &fx.store, &fx.err) != STATUS_OK ||
 	    interaction_decoder_new(NULL, &fields, &fx.decoder, &fx.err) != STATUS_OK || !(fx.metrics = metrics_new(1)))
 		return -1;
-	fx.config.sequences_keep = 4;
+	fx.config.sequences_keep = 4; /* the window is 3 */
 	fx.cache.budget_bytes = SIZE_MAX;
 	fx.record_ms = 1000 * SHARD_FIXTURE_DAY_MS;
-	fx.ctx = (struct shard_context){
-		.config = &fx.config, .decoder = fx.decoder, .cache = &fx.cache, .metrics = fx.metrics
-	};
+	fx.ctx = (struct shard_context){ .config = &fx.config,
+					 .backbone = fx.backbone,
+					 .decoder = fx.decoder,
+					 .cache = &fx.cache,
+					 .metrics = fx.metrics };
 	fx.batch.number = ++fx.batches;
 	fx_open_shard();
 	return 0;
@@ -99,6 +104,7 @@ static inline int fx_end(void **state)
 	buffer_free(&fx.ctx.scratch);
 	store_close(fx.store);
 	interaction_decoder_free(fx.decoder);
+	backbone_free(fx.backbone);
 	metrics_free(fx.metrics);
 	(void)snprintf(path, sizeof path, "%s/store", fx.root);
 	return file_remove_folder(path, &fx.err) == STATUS_OK && file_remove_folder(fx.root, &fx.err) == STATUS_OK &&

@@ -64,6 +64,21 @@ static void exact_duplicates_are_events(void **state)
 	fx_expect("ann", "a@10 a@10");
 }
 
+/* An item that the backbone does not know is an event like any other, and counted where it enters a sequence. */
+static void unknown_items_are_kept_and_counted(void **state)
+{
+	fx_apply("ann", "item 3", 10);
+	fx_apply("ann", "item 49", 20);
+	assert_int_equal(fx.batch.unknown_items, 0);
+	fx_apply("ann", "item 50", 30);
+	fx_apply("ann", "x", 40);
+	assert_int_equal(fx.batch.unknown_items, 2);
+	assert_int_equal(fx_user("ann")->sequence.length, 4);
+	assert_true(fx_user("ann")->sequence.events[2].item == hash_item("item 50", 7));
+	fx_apply("ann", "y", 5); /* late: not in it */
+	assert_int_equal(fx.batch.unknown_items, 2);
+}
+
 static void a_late_record_alone_moves_the_position(void **state)
 {
 	for (int i = 0; i < 4; i++)
@@ -403,6 +418,7 @@ int main(void)
 		TEST(out_of_order_events_are_placed_and_void_the_state),
 		TEST(a_full_sequence_drops_its_oldest_and_ignores_the_late),
 		TEST(exact_duplicates_are_events),
+		TEST(unknown_items_are_kept_and_counted),
 		TEST(a_late_record_alone_moves_the_position),
 		TEST(a_tombstone_forgets),
 		TEST(one_forgotten_begins_anew_in_the_same_batch),

@@ -1,0 +1,256 @@
+/* daemon/trunk: what it reads for cached users equals a full pass over their windows, whatever the arrivals were. */
+#include "daemon/shard.h"
+#include "daemon/trunk.h"
+#include "model_fixture.h"
+
+#include <string.h>
+
+#define USERS 150 /* more than two passes of the trunk */
+
+struct world {
+	struct backbone *backbone;
+	struct backbone_workspace *reference;
+	struct user_cache cache;
+	struct thinning thinning;
+	struct shard *shard;
+	struct trunk *trunk;
+	uint32_t keep;
+	uint64_t random;
+	int64_t time_ms;
+	struct user *users[USERS];
+};
+
+static struct user *new_user(struct world *w, int number)
+{
+	char name[16];
+	int length = snprintf(name, sizeof name, "user %d", number);
+	struct user *u = user_cache_add(&w->cache, w->shard, (struct slice){ (const uint8_t *)name, (size_t)length });
+	assert_non_null(u);
+	u->stale = true;
+	return u;
+}
+
+static void world_open(struct world *w, const struct random_backbone *shape, uint32_t keep_more)
+{
+	struct error err;
+	*w = (struct world){ .random = shape->seed, .time_ms = 1000000 };
+	w->backbone = fixture_backbone(shape);
+	w->reference = fixture_workspace(w->backbone);
+	w->keep = backbone_window(w->backbone) + keep_more;
+	w->cache = (struct user_cache){ .budget_bytes = SIZE_MAX, .state_bytes = backbone_state_bytes(w->backbone) };
+	w->shard = shard_new(0, &w->thinning);
+	assert_non_null(w->shard);
+	assert_int_equal(trunk_new(w->backbone, &w->cache, &w->trunk, &err), STATUS_OK);
+	for (int i = 0; i < USERS; i++)
+		w->users[i] = new_user(w, i);
+}
+
+static void world_close(struct world *w)
+{
+	trunk_free(w->trunk);
+	shard_free(w->shard, &w->cache);
+	assert_int_equal(w->cache.bytes, 0);
+	backbone_workspace_free(w->reference);
+	backbone_free(w->backbone);
+}
+
+static uint64_t pick(struct world *w, uint64_t below)
+{
+	return fixture_random(&w->random) % below;
+}
+
+/* As a shard places an event; some of them before the newest, some of items that nobody knows. */
+static void place(struct world *w, struct user *u, bool in_order)
+{
+	struct error err;
+	char item[16];
+	enum sequence_place where;
+	int length = snprintf(item, sizeof item, "item %d", (int)pick(w, FIXTURE_ITEMS + 5));
+	w->time_ms += 10;
+	int64_t time_ms = in_order ? w->time_ms : w->time_ms - (int64_t)pick(w, 3000);
+	struct event event = { hash_item(item, (size_t)length), time_ms };
+	assert_int_equal(sequence_insert(&u->sequence, w->keep, event, &where, &err), STATUS_OK);
+	if (where == SEQUENCE_LATE)
+		return;
+	u->stale = u->stale || where == SEQUENCE_INSERTED;
+	u->fresh++;
+	user_cache_resize(&w->cache, u);
+}
+
+/* Evicted and read back from the store: the sequence is all that is left. */
+static void evict(struct world *w, int number)
+{
+	struct user *old = w->users[number];
+	struct sequence kept = old->sequence;
+	memset(&old->sequence, 0, sizeof old->sequence);
+	user_cache_drop(&w->cache, old);
+	w->users[number] = new_user(w, number);
+	w->users[number]->sequence = kept;
+	user_cache_resize(&w->cache, w->users[number]);
+}
+
+static void expect_embedding(struct world *w, const struct user *u, const float *got)
+{
+	uint32_t d = backbone_dim(w->backbone);
+	uint32_t window = backbone_window(w->backbone);
+	uint32_t length = u->sequence.length < window ? u->sequence.length : window;
+	size_t offsets[2] = { 0, length };
+	uint32_t *items = calloc(length + 1, sizeof *items);
+	float *expected = calloc(d, sizeof *expected);
+	assert_true(items && expected);
+	for (uint32_t i = 0; i < length; i++)
+		items[i] = backbone_item(w->backbone, u->sequence.events[u->sequence.length - length + i].item);
+	backbone_embed(w->backbone, w->reference, 1, offsets, items, NULL, expected);
+	double scale = 0;
+	for (uint32_t i = 0; i < d; i++)
+		scale = fmax(scale, fabs((double)expected[i]));
+	assert_true(scale > 0);
+	double difference = fixture_difference(got, expected, d);
+	if (!(difference <= 1e-5 * scale))
+		fail_msg("%.*s with %u events: differs by %g of %g", (int)u->id_length, u->id, u->sequence.length,
+			 difference, scale);
+	free(items);
+	free(expected);
+}
+
+static void expect_embeddings(struct world *w, struct user *const users[], size_t n)
+{
+	struct error err;
+	uint32_t d = backbone_dim(w->backbone);
+	float *out = malloc((n * d + 1) * sizeof *out);
+	assert_non_null(out);
+	for (size_t i = 0; i < n * d; i++)
+		out[i] = (float)NAN;
+	assert_int_equal(trunk_embed(w->trunk, users, n, out, &err), STATUS_OK);
+	for (size_t i = 0; i < n; i++) {
+		expect_embedding(w, users[i], out + i * d);
+		assert_int_equal(users[i]->fresh, 0);
+		assert_int_equal(users[i]->stale, w->cache.state_bytes == 0);
+	}
+	free(out);
+}
+
+static size_t burst(struct world *w)
+{
+	switch (pick(w, 12)) {
+	case 0:
+		return 9 + pick(w, 10); /* more than columns are worth */
+	case 1:
+		return 2 * w->keep; /* the whole sequence anew, and more fresh events than it holds */
+	default:
+		return 1 + pick(w, 3);
+	}
+}
+
+/* One micro-batch: some users get events, a few are evicted before, part of the work is done ahead. */
+static void micro_batch(struct world *w)
+{
+	struct error err;
+	struct user *touched[USERS];
+	size_t n = 0;
+	bool crowded = pick(w, 4) == 0;
+	for (int i = 0; i < USERS; i++) {
+		if (pick(w, 10) == 0)
+			evict(w, i);
+		if (pick(w, crowded ? 2 : 20) != 0)
+			continue;
+		struct user *u = w->users[i];
+		size_t events = burst(w);
+		bool late = pick(w, 5) == 0;
+		for (size_t e = 0; e < events; e++)
+			place(w, u, !late || pick(w, 3) != 0);
+		if (u->sequence.length > 0)
+			touched[n++] = u;
+	}
+	size_t ahead = n ? pick(w, n + 1) : 0;
+	assert_int_equal(trunk_advance(w->trunk, touched, ahead, &err), STATUS_OK);
+	for (size_t i = 0; i < ahead; i++) {
+		if (pick(w, 3) == 0)
+			place(w, touched[i], pick(w, 4) != 0);
+	}
+	expect_embeddings(w, touched, n);
+}
+
+static void run_world(const struct random_backbone *shape, uint32_t keep_more, int batches)
+{
+	struct world w;
+	world_open(&w, shape, keep_more);
+	for (int i = 0; i < batches; i++)
+		micro_batch(&w);
+	struct user *all[USERS];
+	size_t n = 0;
+	for (int i = 0; i < USERS; i++)
+		if (w.users[i]->sequence.length > 0)
+			all[n++] = w.users[i];
+	assert_true(n > 64);
+	expect_embeddings(&w, all, n);
+	expect_embeddings(&w, all, n); /* nothing new: the same again */
+	world_close(&w);
+}
+
+static void a_causal_backbone_streams(void **state)
+{
+	run_world(
+		&(struct random_backbone){
+			.channels = 16, .kernel_size = 3, .dilations = "1,4", .causal = true, .seed = 1 },
+		0, 60);
+}
+
+static void odd_shapes_stream(void **state)
+{
+	run_world(
+		&(struct random_backbone){
+			.channels = 9, .kernel_size = 2, .dilations = "3,1,2", .causal = true, .seed = 2 },
+		5, 40);
+	run_world(
+		&(struct random_backbone){
+			.channels = 24, .kernel_size = 5, .dilations = "1", .causal = true, .seed = 3 },
+		1, 40);
+}
+
+static void a_deep_field_streams(void **state)
+{
+	run_world(
+		&(struct random_backbone){
+			.channels = 8, .kernel_size = 3, .dilations = "1,4,1,4", .causal = true, .seed = 4 },
+		40, 30);
+}
+
+static void a_backbone_that_is_not_causal_reads_windows(void **state)
+{
+	run_world(&(struct random_backbone){ .channels = 12,
+					     .kernel_size = 3,
+					     .dilations = "1,2",
+					     .causal = false,
+					     .window = 20,
+					     .seed = 5 },
+		  3, 30);
+}
+
+static void states_count_against_the_budget(void **state)
+{
+	struct world w;
+	struct error err;
+	world_open(&w, &(struct random_backbone){ 8, 3, "1", true, 0, 6 }, 0);
+	size_t before = w.cache.bytes;
+	for (int i = 0; i < 3; i++)
+		place(&w, w.users[i], true);
+	size_t events = w.cache.bytes;
+	assert_true(events > before);
+	assert_int_equal(trunk_advance(w.trunk, w.users, 3, &err), STATUS_OK);
+	assert_int_equal(w.cache.bytes, events + 3 * w.cache.state_bytes);
+	assert_int_equal(trunk_advance(w.trunk, w.users, 0, &err), STATUS_OK);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_causal_backbone_streams),
+		cmocka_unit_test(odd_shapes_stream),
+		cmocka_unit_test(a_deep_field_streams),
+		cmocka_unit_test(a_backbone_that_is_not_causal_reads_windows),
+		cmocka_unit_test(states_count_against_the_budget),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
