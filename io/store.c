@@ -152,11 +152,18 @@ static enum status family_create(struct store *s, int32_t partition, rocksdb_col
 
 enum status store_family_new(struct store *s, int32_t partition, struct family **ret, struct error *err)
 {
-	rocksdb_column_family_handle_t *handle;
-	enum status status = family_create(s, partition, &handle, err);
-	if (status == STATUS_OK)
-		status = family_add(s, partition, handle, ret, err);
-	return status;
+	struct family *f;
+	enum status status = family_add(s, partition, NULL, &f, err);
+	if (status != STATUS_OK)
+		return status;
+	status = family_create(s, partition, &f->handle, err);
+	if (status != STATUS_OK) {
+		s->families = f->next; /* where family_add put it */
+		free(f);
+		return status;
+	}
+	*ret = f;
+	return STATUS_OK;
 }
 
 /* Another one takes its name. */
