@@ -1,0 +1,476 @@
+/* daemon/publish: what a batch becomes: updates, changelog, dead letters and positions, over a producer that remembers.
+ * The store gets what the changelog gets. */
+#include "shard_fixture.h"
+
+#include "daemon/publish.h"
+#include "io/deadletter.h"
+#include "io/update.h"
+
+/* ---- a producer that remembers, in librdkafka's place ---- */
+
+enum { RECORDS = 2000, TOPIC_UPDATES = 1, TOPIC_CHANGELOG, TOPIC_DEADLETTERS };
+
+struct produced {
+	int topic;
+	int32_t partition;
+	struct buffer key;
+	struct buffer value;
+	bool tombstone;
+	void *opaque;
+};
+
+static struct produced records[RECORDS];
+static size_t count;
+static int open_topics;
+static int full_for; /* so many calls find the queue full */
+static int drained;
+static size_t fail_at; /* the n-th record is refused; 0: none */
+static rd_kafka_resp_err_t last_error;
+
+rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *name, rd_kafka_topic_conf_t *conf)
+{
+	open_topics++;
+	return (rd_kafka_topic_t *)(uintptr_t)(strcmp(name, "updates") == 0     ? TOPIC_UPDATES
+					       : strcmp(name, "changelog") == 0 ? TOPIC_CHANGELOG
+										: TOPIC_DEADLETTERS);
+}
+
+void rd_kafka_topic_destroy(rd_kafka_topic_t *topic)
+{
+	open_topics--;
+}
+
+const char *rd_kafka_topic_name(const rd_kafka_topic_t *topic)
+{
+	return "t";
+}
+
+const rd_kafka_conf_t *rd_kafka_conf(rd_kafka_t *rk)
+{
+	return NULL;
+}
+
+rd_kafka_conf_res_t rd_kafka_conf_get(const rd_kafka_conf_t *conf, const char *name, char *dest, size_t *dest_size)
+{
+	return RD_KAFKA_CONF_UNKNOWN;
+}
+
+rd_kafka_resp_err_t rd_kafka_last_error(void)
+{
+	return last_error;
+}
+
+int rd_kafka_produce(rd_kafka_topic_t *topic, int32_t partition, int flags, void *payload, size_t length,
+		     const void *key, size_t key_length, void *opaque)
+{
+	if (full_for > 0) {
+		full_for--;
+		last_error = RD_KAFKA_RESP_ERR__QUEUE_FULL;
+		return -1;
+	}
+	if (fail_at && count + 1 == fail_at) {
+		last_error = RD_KAFKA_RESP_ERR__STATE;
+		return -1;
+	}
+	assert_true(count < RECORDS);
+	assert_int_equal(flags, RD_KAFKA_MSG_F_COPY);
+	struct produced *r = &records[count++];
+	*r = (struct produced){
+		.topic = (int)(uintptr_t)topic, .partition = partition, .tombstone = !payload, .opaque = opaque
+	};
+	buffer_append(&r->key, key, key_length);
+	buffer_append(&r->value, payload, length);
+	return 0;
+}
+
+/* Dead letters are io/deadletter's; here each is one record with its message's offset as the value. */
+enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
+			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
+{
+	struct produced *r = &records[count++];
+	*r = (struct produced){ .topic = (int)(uintptr_t)topic, .partition = (int32_t)message->offset };
+	buffer_append(&r->value, detail, strlen(detail));
+	assert_int_equal(max_bytes, 1000000);
+	return STATUS_OK;
+}
+
+static void drain(void *arg, int wait_ms)
+{
+	drained++;
+}
+
+/* ---- the publisher ---- */
+
+static struct publisher publisher;
+static struct trunk *trunk;
+
+static void forget_records(void)
+{
+	for (size_t i = 0; i < count; i++) {
+		buffer_free(&records[i].key);
+		buffer_free(&records[i].value);
+	}
+	count = 0;
+}
+
+static int begin(void **state)
+{
+	static char updates[] = "updates";
+	static char changelog[] = "changelog";
+	static char deadletters[] = "deadletters";
+	if (fx_begin(state) != 0)
+		return -1;
+	full_for = drained = 0;
+	fail_at = 0;
+	fx.config.updates_topic = updates;
+	fx.config.changelog_topic = changelog;
+	fx.config.deadletters_topic = deadletters;
+	fx.cache.state_bytes = backbone_state_bytes(fx.backbone);
+	if (trunk_new(fx.backbone, &fx.cache, &trunk, &fx.err) != STATUS_OK)
+		return -1;
+	publisher = (struct publisher){ .config = &fx.config,
+					.backbone = fx.backbone,
+					.trunk = trunk,
+					.thinning = &fx.thinning,
+					.cache = &fx.cache,
+					.drain_reports = drain };
+	return publisher_init(&publisher, &fx.err) == STATUS_OK &&
+			       publisher_use(&publisher, (rd_kafka_t *)&publisher, &fx.err) == STATUS_OK
+		       ? 0
+		       : -1;
+}
+
+static int end(void **state)
+{
+	forget_records();
+	publisher_free(&publisher);
+	trunk_free(trunk);
+	return open_topics == 0 ? fx_end(state) : -1;
+}
+
+static void publish(int64_t now_us)
+{
+	forget_records();
+	if (publish_batch(&publisher, &fx.batch, now_us, &fx.err) != STATUS_OK)
+		fail_msg("%s", fx.err.text);
+}
+
+/* Writes the batch's own store batch, as the worker does after the commit. */
+static void commit(void)
+{
+	if (store_batch_write(fx.batch.shards[0].store, &fx.batch.shards[0].position, &fx.err) != STATUS_OK)
+		fail_msg("%s", fx.err.text);
+	fx.shard->committed = fx.batch.shards[0].position;
+	fx.cache.stored = fx.batch.number;
+	batch_clear(&fx.batch);
+	fx.batch.number = ++fx.batches;
+}
+
+static const struct produced *find(int topic, const void *key, size_t length)
+{
+	const struct produced *found = NULL;
+	for (size_t i = 0; i < count; i++) {
+		if (records[i].topic != topic || records[i].key.length != length ||
+		    memcmp(records[i].key.data, key, length) != 0)
+			continue;
+		assert_null(found); /* one record a key and batch */
+		found = &records[i];
+	}
+	return found;
+}
+
+static const struct produced *of_user(int topic, const char *name)
+{
+	return find(topic, name, strlen(name));
+}
+
+static const struct produced *owed_of(const char *name)
+{
+	struct buffer key = { 0 };
+	record_key_owed(fx_text(name), &key);
+	const struct produced *r = find(TOPIC_CHANGELOG, key.data, key.length);
+	buffer_free(&key);
+	return r;
+}
+
+static void expect_update(const char *name, int64_t length, int64_t time_ms, int64_t offset)
+{
+	const struct produced *r = of_user(TOPIC_UPDATES, name);
+	struct buffer floats = { 0 };
+	struct update update;
+	assert_non_null(r);
+	assert_int_equal(r->partition, SHARD_FIXTURE_PARTITION);
+	assert_int_equal(update_decode((struct slice){ r->value.data, r->value.length }, &floats, &update, &fx.err),
+			 STATUS_OK);
+	assert_memory_equal(update.user_id.data, name, strlen(name));
+	assert_int_equal(update.sequence_length, length);
+	assert_int_equal(update.event_time_ms, time_ms);
+	assert_int_equal(update.partition, SHARD_FIXTURE_PARTITION);
+	assert_int_equal(update.offset, offset);
+	assert_memory_equal(update.backbone.data, backbone_hash(fx.backbone), HASH_HEX_LENGTH);
+	assert_int_equal(update.dim, backbone_dim(fx.backbone));
+	buffer_free(&floats);
+}
+
+/* What the store holds of a key equals what the changelog says of it. */
+static void expect_stored(const struct produced *r)
+{
+	struct buffer value = { 0 };
+	bool found = false;
+	assert_int_equal(
+		store_shard_get(fx.shard->store, (struct slice){ r->key.data, r->key.length }, &value, &found, &fx.err),
+		STATUS_OK);
+	assert_int_equal(found, !r->tombstone);
+	if (found) {
+		assert_int_equal(value.length, r->value.length);
+		assert_memory_equal(value.data, r->value.data, value.length);
+	}
+	buffer_free(&value);
+}
+
+/* ---- tests ---- */
+
+static void each_changed_user_is_published_once_and_logged(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	fx_apply("bob", "item 2", 20);
+	fx_apply("ann", "item 3", 30);
+	publish(0);
+	expect_update("ann", 2, 30, 2);
+	expect_update("bob", 1, 20, 1);
+	assert_int_equal(fx.batch.updates, 2);
+	assert_int_equal(count, 5); /* two updates, two users, a position */
+	const struct produced *ann = of_user(TOPIC_CHANGELOG, "ann");
+	struct sequence s = { 0 };
+	int64_t newest;
+	assert_int_equal(record_user_decode((struct slice){ ann->value.data, ann->value.length }, &s, &newest, &fx.err),
+			 STATUS_OK);
+	assert_int_equal(s.length, 2);
+	assert_int_equal(newest, 2);
+	sequence_free(&s);
+	assert_null(owed_of("ann"));
+	const struct produced bob = *of_user(TOPIC_CHANGELOG, "bob");
+	commit();
+	expect_stored(ann);
+	expect_stored(&bob);
+}
+
+static void the_position_comes_last_with_its_shard_as_opaque(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	publish(0);
+	const struct produced *last = &records[count - 1];
+	struct position position;
+	assert_int_equal(last->topic, TOPIC_CHANGELOG);
+	assert_int_equal(last->partition, SHARD_FIXTURE_PARTITION);
+	assert_int_equal(
+		record_position_decode((struct slice){ last->value.data, last->value.length }, &position, &fx.err),
+		STATUS_OK);
+	assert_int_equal(position.interactions, 1);
+	assert_int_equal(position.stream_time_ms, 10);
+	assert_int_equal(position.changelog, -1);
+	assert_int_equal(fx.batch.shards[0].position.interactions, 1);
+	assert_ptr_equal(publish_opaque_shard(&fx.batch, last->opaque), &fx.batch.shards[0]);
+	for (size_t i = 0; i + 1 < count; i++)
+		assert_null(records[i].opaque);
+	struct batch other = { .number = fx.batch.number + 1, .shards = fx.batch.shards, .shards_count = 1 };
+	assert_null(publish_opaque_shard(&other, last->opaque));
+	assert_null(publish_opaque_shard(&fx.batch, NULL));
+	fx.batch.shards_count = 0; /* an index beyond its shards */
+	assert_null(publish_opaque_shard(&fx.batch, last->opaque));
+	fx.batch.shards_count = 1;
+}
+
+static void a_batch_without_users_still_has_its_position(void **state)
+{
+	for (int i = 0; i < 4; i++)
+		fx_apply("ann", "item 1", 10);
+	publish(0);
+	commit();
+	fx_apply("ann", "item 1", 5);
+	publish(0);
+	assert_int_equal(count, 1);
+	assert_non_null(publish_opaque_shard(&fx.batch, records[0].opaque));
+}
+
+static void the_forgotten_get_tombstones_everywhere(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	publish(0);
+	commit();
+	fx_tombstone("ann");
+	publish(0);
+	assert_true(of_user(TOPIC_UPDATES, "ann")->tombstone);
+	assert_true(of_user(TOPIC_CHANGELOG, "ann")->tombstone);
+	const struct produced ann = *of_user(TOPIC_CHANGELOG, "ann");
+	assert_int_equal(fx.batch.updates, 1);
+	commit();
+	expect_stored(&ann);
+}
+
+static void thinning_holds_back_and_says_so(void **state)
+{
+	fx.thinning.interval_us = 1000;
+	fx_apply("ann", "item 1", 10);
+	publish(100);
+	assert_non_null(of_user(TOPIC_UPDATES, "ann"));
+	commit();
+
+	fx_apply("ann", "item 2", 20);
+	publish(200);
+	assert_null(of_user(TOPIC_UPDATES, "ann"));
+	assert_non_null(of_user(TOPIC_CHANGELOG, "ann")); /* the sequence is logged all the same */
+	const struct produced *owed = owed_of("ann");
+	assert_non_null(owed);
+	assert_false(owed->tombstone);
+	assert_int_equal(fx.cache.owed, 1);
+	assert_int_equal(fx.batch.updates, 0);
+	commit();
+	expect_stored(owed);
+
+	fx_apply("ann", "item 3", 30);
+	publish(300);
+	assert_null(of_user(TOPIC_UPDATES, "ann"));
+	assert_null(owed_of("ann")); /* the changelog knows already */
+	commit();
+
+	struct user *due = thinning_due(&fx.thinning, 1100, false);
+	assert_ptr_equal(due, fx_user("ann"));
+	assert_true(batch_touch_shard(&fx.batch, fx.shard));
+	assert_true(batch_touch_user(&fx.batch, due));
+	publish(1100);
+	expect_update("ann", 3, 30, 2);
+	assert_null(of_user(TOPIC_CHANGELOG, "ann")); /* nothing has changed */
+	owed = owed_of("ann");
+	assert_true(owed->tombstone);
+	assert_int_equal(fx.cache.owed, 0);
+	commit();
+	expect_stored(owed);
+	assert_true(fx_user("ann")->cooling);
+}
+
+static void one_forgotten_is_not_owed_any_more(void **state)
+{
+	fx.thinning.interval_us = 1000;
+	fx_apply("ann", "item 1", 10);
+	publish(100);
+	commit();
+	fx_apply("ann", "item 2", 20);
+	publish(200);
+	commit();
+	fx_tombstone("ann");
+	publish(300); /* at once: thinning does not hold a tombstone */
+	assert_true(of_user(TOPIC_UPDATES, "ann")->tombstone);
+	assert_true(owed_of("ann")->tombstone);
+	assert_int_equal(fx.cache.owed, 0);
+	commit();
+	assert_null(thinning_due(&fx.thinning, 5000, false));
+}
+
+static void many_users_take_several_passes(void **state)
+{
+	char name[16];
+	for (int i = 0; i < 3 * PUBLISH_ROWS + 5; i++) {
+		(void)snprintf(name, sizeof name, "user %d", i);
+		fx_apply(name, i % 2 ? "item 1" : "item 2", i);
+		if (i % 10 == 0)
+			fx_tombstone(name);
+	}
+	publish(0);
+	int updates = 0;
+	const struct produced *odd = NULL;
+	for (int i = 0; i < 3 * PUBLISH_ROWS + 5; i++) {
+		(void)snprintf(name, sizeof name, "user %d", i);
+		const struct produced *r = of_user(TOPIC_UPDATES, name);
+		assert_int_equal(r->tombstone, i % 10 == 0);
+		updates += !r->tombstone;
+		if (r->tombstone || i % 2 == 0)
+			continue;
+		/* one item, one embedding: rows are not mixed up */
+		struct buffer a = { 0 };
+		struct buffer b = { 0 };
+		struct update mine;
+		struct update first;
+		odd = odd ? odd : r;
+		assert_int_equal(update_decode((struct slice){ r->value.data, r->value.length }, &a, &mine, &fx.err),
+				 STATUS_OK);
+		assert_int_equal(
+			update_decode((struct slice){ odd->value.data, odd->value.length }, &b, &first, &fx.err),
+			STATUS_OK);
+		assert_true(fixture_difference(mine.embedding, first.embedding, mine.dim) <= 1e-6);
+		buffer_free(&a);
+		buffer_free(&b);
+	}
+	assert_int_equal(fx.batch.updates, 3 * PUBLISH_ROWS + 5);
+	assert_true(updates > 2 * PUBLISH_ROWS);
+}
+
+static void dead_letters_go_out(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	assert_int_equal(fx_apply_raw(fx.offset++, fx_text("k"), fx_text("\x01")), STATUS_OK);
+	publish(0);
+	size_t letters = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (records[i].topic != TOPIC_DEADLETTERS)
+			continue;
+		letters++;
+		assert_int_equal(records[i].partition, 1); /* its offset */
+		assert_true(records[i].value.length > 0);
+	}
+	assert_int_equal(letters, 1);
+}
+
+static void a_full_queue_is_drained_and_tried_again(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	full_for = 3;
+	publish(0);
+	assert_int_equal(drained, 3);
+	expect_update("ann", 1, 10, 0);
+	assert_int_equal(count, 3);
+}
+
+/* Every record in turn: the error comes back, and nothing is left but what the abort clears. */
+static void a_refused_record_fails_the_batch(void **state)
+{
+	fx_apply("ann", "item 1", 10);
+	publish(0);
+	commit();
+	for (fail_at = 1; fail_at <= 8; fail_at++) {
+		fx_apply("ann", "item 1", 20);
+		fx_apply("bob", "item 2", 20);
+		fx_tombstone("eve");
+		forget_records();
+		enum status status = publish_batch(&publisher, &fx.batch, 1, &fx.err);
+		assert_int_equal(status, fail_at <= 7 ? STATUS_UNAVAILABLE : STATUS_OK);
+		if (fail_at == 8)
+			assert_int_equal(count, 7);
+		/* what the lane does after an abort */
+		shard_drop_users(fx.shard, &fx.cache);
+		batch_clear(&fx.batch);
+		fx.batch.number = ++fx.batches;
+		fx.shard->position = fx.shard->committed;
+		fx.offset = fx.shard->position.interactions;
+		assert_int_equal(fx_user("ann")->sequence.length, 1);
+		assert_int_equal(fx_user("bob")->sequence.length, 0);
+	}
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+	const struct CMUnitTest tests[] = {
+		TEST(each_changed_user_is_published_once_and_logged),
+		TEST(the_position_comes_last_with_its_shard_as_opaque),
+		TEST(a_batch_without_users_still_has_its_position),
+		TEST(the_forgotten_get_tombstones_everywhere),
+		TEST(thinning_holds_back_and_says_so),
+		TEST(one_forgotten_is_not_owed_any_more),
+		TEST(many_users_take_several_passes),
+		TEST(dead_letters_go_out),
+		TEST(a_full_queue_is_drained_and_tried_again),
+		TEST(a_refused_record_fails_the_batch),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
