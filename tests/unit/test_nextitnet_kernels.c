@@ -20,55 +20,29 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #endif
-struct pair {
-	float lane[16];
-};
-static struct pair pair_load(const float *p)
-{
-	struct pair v;
-	memcpy(v.lane, p, sizeof v.lane);
-	return v;
-}
-static struct pair pair_splat(float s)
-{
-	struct pair v;
-	for (int i = 0; i < 16; i++)
-		v.lane[i] = s;
-	return v;
-}
-#define PAIR_FUNCTION(name, expression)                                                                                \
-	static struct pair name(struct pair a, struct pair b, struct pair c)                                           \
-	{                                                                                                              \
-		struct pair v;                                                                                         \
-		for (int i = 0; i < 16; i++)                                                                           \
-			v.lane[i] = expression;                                                                        \
-		return v;                                                                                              \
-	}
-PAIR_FUNCTION(pair_add, a.lane[i] + b.lane[i] + 0 * c.lane[i])
-PAIR_FUNCTION(pair_subtract, a.lane[i] - b.lane[i] + 0 * c.lane[i])
-PAIR_FUNCTION(pair_multiply, a.lane[i] * b.lane[i] + 0 * c.lane[i])
-PAIR_FUNCTION(pair_maximum, (a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]) + 0 * c.lane[i])
-PAIR_FUNCTION(pair_fma, a.lane[i] * b.lane[i] + c.lane[i])
-static float pair_sum(struct pair v)
+typedef float pair __attribute__((vector_size(64)));
+typedef int32_t pair_mask __attribute__((vector_size(64)));
+typedef float pair_memory __attribute__((vector_size(64), aligned(4), may_alias));
+static float pair_sum(const float lane[16])
 {
 	float sum = 0;
 	for (int i = 0; i < 16; i++)
-		sum += v.lane[i];
+		sum += lane[i];
 	return sum;
 }
 #define NAME(x) kernels_pairs##x
 #define NAME_TEXT "pairs"
-#define VECTOR struct pair
+#define VECTOR pair
 #define LANES 16
-#define LOAD(p) pair_load(p)
-#define STORE(p, v) memcpy(p, (const struct pair[]){ v }, sizeof(struct pair))
-#define SPLAT(s) pair_splat(s)
-#define ADD(a, b) pair_add(a, b, SPLAT(0))
-#define SUB(a, b) pair_subtract(a, b, SPLAT(0))
-#define MUL(a, b) pair_multiply(a, b, SPLAT(0))
-#define MAX(a, b) pair_maximum(a, b, SPLAT(0))
-#define FMA(a, b, c) pair_fma(a, b, c)
-#define SUM(v) pair_sum(v)
+#define LOAD(p) ((pair)(*(const pair_memory *)(p)))
+#define STORE(p, v) (*(pair_memory *)(p) = (v))
+#define SPLAT(s) ((pair)((pair){ 0 } + (s)))
+#define ADD(a, b) ((pair)((a) + (b)))
+#define SUB(a, b) ((a) - (b))
+#define MUL(a, b) ((a) * (b))
+#define MAX(a, b) ((pair)(((pair_mask)(a) & ((a) > (b))) | ((pair_mask)(b) & ~((a) > (b)))))
+#define FMA(a, b, c) ((a) * (b) + (c))
+#define SUM(v) pair_sum((const float *)(const pair[]){ v })
 #define TILE_ROWS 6
 #define FOR_EACH_TILE(T) T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4)
 #include "model/kernels_vector.h"
