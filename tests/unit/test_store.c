@@ -83,7 +83,8 @@ static bool holds(struct store_shard *shard, const char *key, const char *value)
 	bool found = false;
 	if (store_shard_get(shard, text(key), &got, &found, &err) != STATUS_OK)
 		fail_msg("%s", err.text);
-	bool same = found && got.length == strlen(value) && memcmp(got.data, value, got.length) == 0;
+	bool same =
+		found && got.length == strlen(value) && (got.length == 0 || memcmp(got.data, value, got.length) == 0);
 	buffer_free(&got);
 	return same;
 }
