@@ -10,12 +10,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#define HOUR_MS ((int64_t)3600000)
 #define WEEK_MS ((int64_t)7 * 86400000)
 #define MEMORY_BYTES ((size_t)16 << 20)
 
 static char root[64];
+static int64_t ahead_ms; /* of the real wall clock */
+
+/* The wall clock, for the floors too. */
+int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	int result = (int)syscall(SYS_clock_gettime, id, ret);
+	if (id == CLOCK_REALTIME)
+		ret->tv_sec += ahead_ms / 1000;
+	return result;
+}
 
 static struct slice text(const char *s)
 {
@@ -233,12 +246,12 @@ static void an_old_shard_is_discarded_and_a_fresh_one_stays(void **state)
 	struct store_shard *old = open_shard(s, 0);
 	struct store_shard *fresh = open_shard(s, 1);
 	put(old, text("ann"), "1", 10);
-	(void)usleep(300000);
+	ahead_ms += HOUR_MS;
 	put(fresh, text("ann"), "2", 20);
 	store_shard_close(old);
 	store_shard_close(fresh);
 	store_close(s);
-	s = open_store("one", 250);
+	s = open_store("one", HOUR_MS - 1000);
 	fresh = open_shard(s, 1);
 	old = open_shard(s, 0);
 	assert_int_equal(offset_of(old), -1);
@@ -246,7 +259,7 @@ static void an_old_shard_is_discarded_and_a_fresh_one_stays(void **state)
 
 	/* and one that grows old while the process lives and another serves it */
 	store_shard_close(fresh);
-	(void)usleep(300000);
+	ahead_ms += HOUR_MS;
 	fresh = open_shard(s, 1);
 	assert_int_equal(offset_of(fresh), -1);
 	store_shard_close(old);
@@ -261,7 +274,7 @@ static void a_restore_does_not_make_a_shard_younger(void **state)
 	struct position position = at(11);
 	struct error err = { 0 };
 	put(shard, text("ann"), "1", 10);
-	(void)usleep(300000);
+	ahead_ms += HOUR_MS;
 	struct store_batch *batch = store_batch_new(shard);
 	store_batch_put(batch, text("bob"), text("2"));
 	assert_true(store_batch_bytes(batch) >= 4);
@@ -270,7 +283,23 @@ static void a_restore_does_not_make_a_shard_younger(void **state)
 	assert_int_equal(offset_of(shard), 11);
 	store_shard_close(shard);
 	store_close(s);
-	s = open_store("one", 250);
+	s = open_store("one", HOUR_MS - 1000);
+	shard = open_shard(s, 0);
+	assert_int_equal(offset_of(shard), -1);
+	store_shard_close(shard);
+	store_close(s);
+}
+
+static void a_time_to_come_is_not_believed(void **state)
+{
+	struct store *s = open_store("one", WEEK_MS);
+	struct store_shard *shard = open_shard(s, 0);
+	ahead_ms += 48 * HOUR_MS;
+	put(shard, text("ann"), "1", 10);
+	store_shard_close(shard);
+	store_close(s);
+	ahead_ms -= 48 * HOUR_MS;
+	s = open_store("one", WEEK_MS);
 	shard = open_shard(s, 0);
 	assert_int_equal(offset_of(shard), -1);
 	store_shard_close(shard);
@@ -338,6 +367,7 @@ int main(void)
 		TEST(another_identity_begins_anew),
 		TEST(an_old_shard_is_discarded_and_a_fresh_one_stays),
 		TEST(a_restore_does_not_make_a_shard_younger),
+		TEST(a_time_to_come_is_not_believed),
 		TEST(a_batch_from_before_a_reset_is_void),
 		TEST(a_locked_store_is_left_alone),
 		TEST(an_impossible_folder_is_an_io_error),
