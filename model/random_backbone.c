@@ -162,9 +162,8 @@ static enum status write_tensors(const char *path, const struct random_backbone 
 		add_vocabulary(t, items, item_count);
 	else
 		vocabulary = vocabulary_text(items, item_count);
-	if (t->failed || (item_count <= JSON_ITEMS && vocabulary == NULL))
-		return error_set_memory(err);
-	enum status status = write_file(path, r, t, vocabulary, err);
+	bool failed = t->failed || (item_count <= JSON_ITEMS && vocabulary == NULL);
+	enum status status = failed ? error_set_memory(err) : write_file(path, r, t, vocabulary, err);
 	free(vocabulary);
 	return status;
 }
