@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -185,8 +186,10 @@ static void start(struct child *c, int workers)
 	assert_int_equal(setsockopt(c->notify, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
 	c->pid = fork();
 	assert_true(c->pid >= 0);
-	if (c->pid == 0)
+	if (c->pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no child behind */
 		_exit(run_child(c, workers));
+	}
 }
 
 /* Reads what systemd is told until `line` (or `times` of it), which must come. */
