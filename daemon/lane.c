@@ -15,10 +15,6 @@ enum {
 	DRAIN_EVENTS = 1000, /* before the loop looks at its other handles */
 	CHECK_EVENTS = 64,   /* between looks at the cache's budget and the trunk's work */
 	TICK_MS = 250,
-	PROBE_US = 5000000,          /* between questions to the brokers while all is well */
-	PROBE_TROUBLED_US = 1000000, /* and while it is not */
-	PROBE_TIMEOUT_MS = 2000,
-	STUCK_COMMIT_US = 5000000, /* a commit that takes longer means that brokers are away */
 	REJECTED_BYTES = 32 << 20, /* of dead letters held by one batch */
 };
 
@@ -178,7 +174,7 @@ static void advance(struct lane *lane, size_t at_least)
 		if (u->sequence.length > 0)
 			users[embeddable++] = u;
 	}
-	if (trunk_advance(lane->trunk, users, embeddable, &b->unknown_items, &err) != STATUS_OK)
+	if (trunk_advance(lane->trunk, users, embeddable, &err) != STATUS_OK)
 		lane_fail(lane, err.status, &err);
 }
 
@@ -299,115 +295,6 @@ void lane_step(struct lane *lane)
 		lane_cut(lane);
 }
 
-/* ---- readiness ---- */
-
-static void run_probe(struct worker_job *base)
-{
-	struct probe_job *job = (struct probe_job *)base;
-	const struct rd_kafka_metadata *metadata;
-	rd_kafka_resp_err_t code = rd_kafka_metadata(job->consumer, 0, NULL, &metadata, PROBE_TIMEOUT_MS);
-	if (code) {
-		client_note_error(code, rd_kafka_err2str(code));
-		return;
-	}
-	rd_kafka_metadata_destroy(metadata);
-	client_note_success();
-}
-
-static void done_probe(struct worker_job *base)
-{
-	struct lane *lane = ((struct probe_job *)base)->lane;
-	lane->restorer_probing = false;
-	lane_wake(lane);
-}
-
-static void probe(struct lane *lane, int64_t now_us)
-{
-	char trouble[64];
-	client_last_error(trouble, sizeof trouble);
-	if (lane->restorer_probing || now_us - lane->probed_us < (trouble[0] ? PROBE_TROUBLED_US : PROBE_US))
-		return;
-	lane->probed_us = now_us;
-	lane->restorer_probing = true;
-	lane->probe_job = (struct probe_job){ { run_probe, done_probe, NULL }, lane, lane->consumer };
-	worker_submit(lane->restorer, &lane->probe_job.job);
-}
-
-static void describe_shard(struct lane *lane, const struct shard *shard, struct shard_status *out)
-{
-	int64_t low = -1, high = -1;
-	(void)rd_kafka_get_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic, shard->partition,
-					     &low, &high);
-	*out = (struct shard_status){
-		.partition = shard->partition,
-		.phase = shard->phase,
-		.position = shard->committed.interactions,
-		.end_offset = high >= 0 ? high : -1,
-		.restore_records = atomic_load(&shard->progress.records),
-		.restore_lag = atomic_load(&shard->progress.lag),
-		.labels_assigned = shard->labels_assigned,
-	};
-	memcpy(out->reason, shard->reason, sizeof out->reason);
-}
-
-/* Why the lane as a whole is not ready; "" where it is. */
-static void describe_trouble(struct lane *lane, char *out, size_t n)
-{
-	char brokers[128];
-	int64_t stuck_us = clock_monotonic_us() - lane->committed_us;
-	client_last_error(brokers, sizeof brokers);
-	if (brokers[0])
-		(void)snprintf(out, n, "brokers: %s", brokers);
-	else if (lane->phase == LANE_STARTING)
-		(void)snprintf(out, n, "waiting for the brokers to open a transactional producer");
-	else if (lane->phase == LANE_COMMITTING && stuck_us > STUCK_COMMIT_US)
-		(void)snprintf(out, n, "brokers: a commit has waited for %lld s", (long long)stuck_us / 1000000);
-	else if (!lane->assigned_once)
-		(void)snprintf(out, n, "waiting for the first assignment");
-	else if (lane->store_reason[0])
-		(void)snprintf(out, n, "%s", lane->store_reason);
-}
-
-static bool room_to_describe(struct lane *lane, size_t count)
-{
-	if (count < lane->described_capacity)
-		return true;
-	size_t capacity = lane->described_capacity ? 2 * lane->described_capacity : 16;
-	struct shard_status *larger = reallocarray(lane->described, capacity, sizeof *larger);
-	if (!larger)
-		return false;
-	lane->described = larger;
-	lane->described_capacity = capacity;
-	return true;
-}
-
-static void publish_status(struct lane *lane)
-{
-	struct lane_status status = { .lane = lane->index, .assigned_once = lane->assigned_once, .ticks = lane->ticks };
-	bool live = true;
-	describe_trouble(lane, status.reason, sizeof status.reason);
-	for (const struct shard *s = lane->shards; s; s = s->next) {
-		if (!room_to_describe(lane, status.count))
-			break;
-		describe_shard(lane, s, &lane->described[status.count++]);
-		live = live && (s->phase == SHARD_LIVE || s->phase == SHARD_DRAINING);
-	}
-	status.shards = lane->described;
-	status.ready = live && !status.reason[0];
-	status_board_publish(lane->ctx.board, lane->index, &status);
-}
-
-static void publish_gauges(struct lane *lane)
-{
-	struct metrics *m = lane->apply.metrics;
-	metrics_set(m, METRIC_CACHE_BYTES, lane->cache.bytes);
-	metrics_set(m, METRIC_CACHE_USERS, lane->cache.users);
-	metrics_set(m, METRIC_UPDATES_OWED, lane->cache.owed);
-	metrics_set(m, METRIC_STORE_FAILED, lane->store_retry_us != 0);
-	metrics_add(m, METRIC_CACHE_EVICTIONS, lane->cache.evictions);
-	lane->cache.evictions = 0;
-}
-
 /* ---- the loop ---- */
 
 static void on_tick(uv_timer_t *timer)
@@ -415,7 +302,7 @@ static void on_tick(uv_timer_t *timer)
 	struct lane *lane = timer->data;
 	lane->ticks++;
 	if (lane->phase == LANE_CLOSING) {
-		publish_status(lane);
+		lane_publish_health(lane);
 		return;
 	}
 	check_fatal(lane);
@@ -424,9 +311,8 @@ static void on_tick(uv_timer_t *timer)
 		rd_kafka_event_destroy(event);
 	lane_store_retry(lane);
 	if (!lane_stopping(lane) && !lane->failed)
-		probe(lane, clock_monotonic_us());
-	publish_gauges(lane);
-	publish_status(lane);
+		lane_probe(lane);
+	lane_publish_health(lane);
 	lane_drain(lane);
 }
 
@@ -509,6 +395,7 @@ static enum status open_work(struct lane *lane, struct error *err)
 	lane->cache.budget_bytes = (size_t)(config->cache_bytes / config->workers);
 	lane->cache.state_bytes = backbone_state_bytes(lane->ctx.backbone);
 	lane->apply = (struct shard_context){ .config = config,
+					      .backbone = lane->ctx.backbone,
 					      .decoder = lane->ctx.decoder,
 					      .cache = &lane->cache,
 					      .metrics = &lane->ctx.metrics[lane->index] };
@@ -606,7 +493,7 @@ enum status lane_start(const struct lane_context *ctx, int index, struct lane **
 	close_consumer(lane);
 	free_inside(lane);
 	free(lane);
-	return error_prefix(err, "lane %d", index);
+	return status;
 }
 
 void lane_stop(struct lane *lane)

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CALL_MS = 2000, PAUSE_US = 200000 };
+enum { CALL_MS = 2000, PAUSE_US = 200000, PATIENCE_US = 5000000 };
 
 /* ---- restore: on the restorer's thread ---- */
 
@@ -41,28 +41,41 @@ static enum status read_committed_offset(struct restore_job *job, int64_t *ret)
 	return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 }
 
-/* Where the log of a fresh partition begins, or where a restored position lies outside of it. */
-static enum status check_bounds(struct restore_job *job)
+static enum status ask_bounds(struct restore_job *job, int64_t *low, int64_t *high)
 {
 	struct lane *lane = job->lane;
-	int64_t low, high;
 	rd_kafka_resp_err_t code;
 	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic,
-							job->shard->partition, &low, &high, CALL_MS))) {
+							job->shard->partition, low, high, CALL_MS))) {
+		client_note_error(code, rd_kafka_err2str(code));
 		if (cancelled(job))
 			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 		usleep(PAUSE_US);
 	}
-	if (job->fresh)
-		job->position = (struct position){ low, -1, -1, -1 };
-	if (job->position.interactions < low || job->position.interactions > high)
-		return error_set(
+	return STATUS_OK;
+}
+
+/* Where the log of a fresh partition begins; whether a restored position lies in the log. A new leader may show too low an
+ * end for a moment. */
+static enum status check_bounds(struct restore_job *job)
+{
+	int64_t low, high, begin_us = clock_monotonic_us();
+	enum status status;
+	while ((status = ask_bounds(job, &low, &high)) == STATUS_OK) {
+		if (job->fresh)
+			job->position = (struct position){ low, -1, -1, -1 };
+		if (job->position.interactions <= high || clock_monotonic_us() - begin_us > PATIENCE_US)
+			break;
+		usleep(PAUSE_US);
+	}
+	if (status == STATUS_OK && (job->position.interactions < low || job->position.interactions > high))
+		status = error_set(
 			&job->err, STATUS_DATA,
 			"position %lld lies outside of the log, %lld to %lld: interactions were deleted before "
 			"they were read, or the topic was made anew; reset the group's offsets and %s to go on",
 			(long long)job->position.interactions, (long long)low, (long long)high,
-			lane->ctx.config->changelog_topic);
-	return STATUS_OK;
+			job->lane->ctx.config->changelog_topic);
+	return status;
 }
 
 static enum status note_owed(void *arg, struct slice id, struct error *err)
@@ -140,6 +153,19 @@ static enum status catch_up(struct restore_job *job)
 	return STATUS_IO;
 }
 
+/* The reader of a suspended, paused input is moved to the restored position. */
+static enum status move_reader(struct restore_job *job)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, job->lane->ctx.config->interactions_topic, job->shard->partition)
+		->offset = job->position.interactions;
+	bool done = false;
+	while (!cancelled(job) && !(done = lane_seek(job->lane->consumer, list)))
+		usleep(PAUSE_US);
+	rd_kafka_topic_partition_list_destroy(list);
+	return done ? STATUS_OK : error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
+}
+
 static void run_restore(struct worker_job *base)
 {
 	struct restore_job *job = (struct restore_job *)base;
@@ -151,6 +177,8 @@ static void run_restore(struct worker_job *base)
 		usleep(5 * PAUSE_US);
 		job->status = catch_up(job);
 	}
+	if (job->status == STATUS_OK && job->move)
+		job->status = move_reader(job);
 	job->took_us = clock_monotonic_us() - begin_us;
 }
 
@@ -175,37 +203,44 @@ static void log_failure(const struct lane *lane, const char *what, rd_kafka_erro
 	rd_kafka_error_destroy(error);
 }
 
-/* Labels follow their interactions, paused: nobody reads them yet. */
-static void pause_labels(struct lane *lane, const struct shard *shard)
+static void set_paused(struct lane *lane, const char *topic, const struct shard *shard, bool paused)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, shard->partition);
-	(void)rd_kafka_pause_partitions(lane->consumer, list);
+	rd_kafka_topic_partition_list_add(list, topic, shard->partition);
+	(void)(paused ? rd_kafka_pause_partitions(lane->consumer, list)
+		      : rd_kafka_resume_partitions(lane->consumer, list));
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* Begins to read the shard's inputs at its position. */
-static void start_reading(struct lane *lane, struct shard *shard)
+/* Reads the shard's inputs from its position on. The first time they are assigned; later, after a suspension, the restore
+ * has moved the reader already. An unassignment in between would be taken for the answer to a revocation that waits in
+ * the queue. */
+static bool start_reading(struct lane *lane, struct shard *shard)
 {
+	const struct config *config = lane->ctx.config;
+	if (shard->reading) {
+		set_paused(lane, config->interactions_topic, shard, false);
+		return true;
+	}
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
 	add_inputs(lane, shard, list);
-	log_failure(lane, "assign", rd_kafka_incremental_assign(lane->consumer, list));
+	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	if (error) {
+		log_failure(lane, "assign", error);
+		return false;
+	}
 	shard->reading = true;
 	shard->labels_assigned = lane->ctx.labels;
-	if (lane->ctx.labels)
-		pause_labels(lane, shard);
+	if (lane->ctx.labels) /* they follow their interactions; nobody reads them yet */
+		set_paused(lane, config->labels_topic, shard, true);
+	return true;
 }
 
-static void stop_reading(struct lane *lane, struct shard *shard)
+static void suspend_reading(struct lane *lane, struct shard *shard)
 {
-	if (!shard->reading)
-		return;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
-	add_inputs(lane, shard, list);
-	log_failure(lane, "unassign", rd_kafka_incremental_unassign(lane->consumer, list));
-	rd_kafka_topic_partition_list_destroy(list);
-	shard->reading = shard->labels_assigned = false;
+	if (shard->reading)
+		set_paused(lane, lane->ctx.config->interactions_topic, shard, true);
 }
 
 static enum status load_owed(struct lane *lane, struct shard *shard, struct slice id, struct error *err)
@@ -254,7 +289,10 @@ static void go_live(struct lane *lane, struct shard *shard, const struct restore
 	log_info("lane %d: partition %d live at offset %lld, %lld changelog records read in %lld ms", lane->index,
 		 shard->partition, (long long)job->position.interactions,
 		 (long long)atomic_load(&shard->progress.records), (long long)job->took_us / 1000);
-	start_reading(lane, shard);
+	if (!start_reading(lane, shard)) {
+		(void)error_set(&err, STATUS_IO, "it cannot be read yet");
+		lane_shard_broken(lane, shard, &err);
+	}
 }
 
 static void done_restore(struct worker_job *base)
@@ -287,6 +325,7 @@ static void restore(struct lane *lane, struct shard *shard)
 	job->shard = shard;
 	job->store = shard->store;
 	job->reset = shard->damaged;
+	job->move = shard->reading;
 	job->job = (struct worker_job){ .run = run_restore, .done = done_restore };
 	shard->store = NULL;
 	shard->broken = shard->damaged = false;
@@ -310,8 +349,8 @@ bool lane_cancel_restores(struct lane *lane)
 
 /* ---- assignment ---- */
 
-/* A partition is assigned to librdkafka's reader only when its shard is live, at its exact position; the group is content
- * with any list. */
+/* A partition is assigned to librdkafka's reader when its shard first goes live, at its exact position; the group is
+ * content with any list. Other topics' partitions are the look for unowned ones at work (lane.c). */
 void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions)
 {
 	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
@@ -319,6 +358,8 @@ void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *par
 	rd_kafka_topic_partition_list_destroy(none);
 	lane->assigned_once = true;
 	for (int i = 0; i < partitions->cnt; i++) {
+		if (strcmp(partitions->elems[i].topic, lane->ctx.config->interactions_topic) != 0)
+			continue;
 		struct shard *shard = shard_new(partitions->elems[i].partition, &lane->thinning);
 		if (!shard) {
 			struct error err;
@@ -423,7 +464,7 @@ void lane_suspend_all(struct lane *lane)
 		shard_drop_users(shard, &lane->cache);
 		if (shard->phase != SHARD_LIVE)
 			continue;
-		stop_reading(lane, shard);
+		suspend_reading(lane, shard);
 		shard->phase = SHARD_RESTORING;
 	}
 }
@@ -448,7 +489,7 @@ void lane_resume_after_abort(struct lane *lane)
 		shard->position = shard->committed;
 		if (shard->broken) {
 			shard_drop_users(shard, &lane->cache);
-			stop_reading(lane, shard);
+			suspend_reading(lane, shard);
 			restore(lane, shard);
 			continue;
 		}

@@ -1,5 +1,5 @@
-/* The inside of a lane, shared by its files: lane.c (thread, loop, events), lane_transaction.c (cut, commit, abort) and
- * lane_partitions.c (assignment, restore, rewind). Everything is the lane's thread's unless said otherwise.
+/* The inside of a lane, shared by its files: lane.c (thread, loop, events), lane_transaction.c (cut, commit, abort),
+ * lane_partitions.c (assignment, restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's unless said otherwise.
  *
  *     STARTING ──▶ RUNNING ◀──▶ COMMITTING          records are read and applied in RUNNING and COMMITTING; a batch is
  *        ▲            │             │ failed        produced at a cut, in RUNNING only
@@ -83,6 +83,7 @@ struct restore_job {
 	struct shard *shard;
 	_Atomic bool cancel;
 	struct store_shard *store; /* in: the shard's, NULL to open; out: open */
+	bool move;                 /* the input is assigned already: seek it to the position */
 	bool reset;                /* the store's copy is damaged: begin it anew */
 	bool fresh;                /* out: nothing is known of the partition: `position` is its start */
 	enum status status;
@@ -102,6 +103,7 @@ struct probe_job { /* asks the brokers for metadata: do they answer? */
 	struct worker_job job;
 	struct lane *lane;
 	rd_kafka_t *consumer;
+	bool uncovered; /* out: a stable group leaves partitions to nobody */
 };
 
 struct lane {
@@ -129,6 +131,8 @@ struct lane {
 	struct worker *restorer;      /* restore, probe */
 	bool restorer_probing;
 	int64_t probed_us;
+	unsigned uncovered;    /* probes in a row that found partitions without an owner */
+	bool subscribed_other; /* for the rebalance that gives them one */
 	bool store_writing;
 	struct store_job *store_first, **store_last; /* committed, not in the store yet, in order */
 	int64_t store_retry_us;                      /* monotonic; 0: no trouble */
@@ -168,6 +172,10 @@ void lane_drain(struct lane *lane); /* read and apply while there is work and ro
 void lane_step(struct lane *lane);  /* whatever can be done next: cut, finish a revocation, close */
 void lane_wake(struct lane *lane);  /* drain and step again, from the loop */
 struct shard *lane_shard(struct lane *lane, int32_t partition);
+
+/* lane_health.c */
+void lane_probe(struct lane *lane); /* when it is time */
+void lane_publish_health(struct lane *lane);
 
 /* lane_transaction.c */
 void lane_open_producer(struct lane *lane); /* phase STARTING; the present one is destroyed; shards are suspended */

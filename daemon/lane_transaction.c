@@ -601,4 +601,5 @@ void lane_cut(struct lane *lane)
 	lane_next_batch(lane);
 	submit_commit(lane);
 	(void)user_cache_trim(&lane->cache);
+	lane_wake(lane); /* the next batch is read while this one commits */
 }

@@ -9,7 +9,7 @@
 
 enum {
 	OPAQUE_SHARD_BITS = 20,
-	MESSAGE_BYTES = 1000000, /* librdkafka's message.max.bytes */
+	MESSAGE_BYTES = 1000000, /* librdkafka's default message.max.bytes */
 	QUEUE_FULL_WAIT_MS = 10,
 	QUEUE_FULL_TRIES = 1000,
 };
@@ -32,9 +32,19 @@ void publisher_free(struct publisher *p)
 	p->chosen = NULL;
 }
 
+static size_t largest_message(rd_kafka_t *producer)
+{
+	char text[32];
+	size_t size = sizeof text;
+	if (rd_kafka_conf_get(rd_kafka_conf(producer), "message.max.bytes", text, &size) != RD_KAFKA_CONF_OK)
+		return MESSAGE_BYTES;
+	return strtoul(text, NULL, 10);
+}
+
 enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct error *err)
 {
 	p->producer = producer;
+	p->message_bytes = largest_message(producer);
 	p->updates = rd_kafka_topic_new(producer, p->config->updates_topic, NULL);
 	p->changelog = rd_kafka_topic_new(producer, p->config->changelog_topic, NULL);
 	p->deadletters = rd_kafka_topic_new(producer, p->config->deadletters_topic, NULL);
@@ -143,7 +153,7 @@ static enum status send_forgotten(struct publisher *p, struct batch *batch, cons
 
 static enum status publish_users(struct publisher *p, struct batch *batch, size_t n, int64_t now_us, struct error *err)
 {
-	enum status status = trunk_embed(p->trunk, p->chosen, n, p->embeddings, &batch->unknown_items, err);
+	enum status status = trunk_embed(p->trunk, p->chosen, n, p->embeddings, err);
 	for (size_t i = 0; i < n && status == STATUS_OK; i++) {
 		status = send_update(p, batch, p->chosen[i], p->embeddings + i * backbone_dim(p->backbone), err);
 		if (status == STATUS_OK)
@@ -233,7 +243,7 @@ enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_
 	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++) {
 		const struct batch_rejected *r = &batch->rejected[i];
 		status = deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
-					    MESSAGE_BYTES, err);
+					    p->message_bytes, err);
 	}
 	for (size_t i = 0; i < batch->shards_count && status == STATUS_OK; i++)
 		status = publish_position(p, batch, i, err);

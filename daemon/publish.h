@@ -18,6 +18,7 @@ struct publisher {
 	struct thinning *thinning;
 	struct user_cache *cache;
 	rd_kafka_t *producer;
+	size_t message_bytes;                          /* the largest that it sends */
 	void (*drain_reports)(void *arg, int wait_ms); /* serves delivery reports: makes room in the producer's queue */
 	void *drain_arg;
 	rd_kafka_topic_t *updates, *changelog, *deadletters; /* the producer's */

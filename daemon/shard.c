@@ -132,6 +132,7 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 	if (interaction->timestamp_ms > shard->position.stream_time_ms)
 		shard->position.stream_time_ms = interaction->timestamp_ms;
 	batch->interactions++;
+	batch->unknown_items += backbone_item(ctx->backbone, event.item) == BACKBONE_OOV;
 	u->changed = batch->number;
 	return batch_touch_user(batch, u) ? STATUS_OK : error_set_memory(err);
 }

@@ -15,6 +15,7 @@
 #include "io/interaction.h"
 #include "io/restore.h"
 #include "io/store.h"
+#include "model/backbone.h"
 
 #include <librdkafka/rdkafka.h>
 
@@ -26,7 +27,7 @@ struct shard {
 	struct position committed; /* as of the last committed transaction */
 	uint64_t batch;            /* number of the newest batch that it is in */
 	size_t batch_index;        /* its place there */
-	bool reading;              /* librdkafka reads its inputs */
+	bool reading;              /* its inputs are assigned to librdkafka, perhaps paused */
 	bool labels_assigned;      /* the labels' partition among them */
 	bool broken;               /* the store could not be read: to be restored after the rewind */
 	bool damaged;              /* and its copy is not to be believed */
@@ -41,6 +42,7 @@ struct shard {
 
 struct shard_context { /* what applying needs of the lane */
 	const struct config *config;
+	const struct backbone *backbone;
 	const struct interaction_decoder *decoder;
 	struct user_cache *cache;
 	struct metrics *metrics;

@@ -48,27 +48,24 @@ static uint32_t item_at(const struct trunk *t, const struct user *u, uint32_t in
 	return backbone_item(t->backbone, u->sequence.events[index].item);
 }
 
-/* Appends the user's window to t->items at `at`; returns its length. Counts unknown items among the fresh ones. */
-static size_t copy_window(struct trunk *t, const struct user *u, size_t at, uint64_t *oov)
+/* Appends the user's window to t->items at `at`; returns its length. */
+static size_t copy_window(struct trunk *t, const struct user *u, size_t at)
 {
 	uint32_t length = u->sequence.length < t->window ? u->sequence.length : t->window;
 	uint32_t first = u->sequence.length - length;
-	uint32_t first_fresh = u->sequence.length - (u->fresh < length ? u->fresh : length);
 	for (uint32_t i = first; i < u->sequence.length; i++) {
-		uint32_t item = item_at(t, u, i);
-		t->items[at++] = item;
-		*oov += item == BACKBONE_OOV && i >= first_fresh;
+		t->items[at++] = item_at(t, u, i);
 	}
 	return length;
 }
 
 /* One batched pass over the windows of n <= ROWS users. */
-static void pass_windows(struct trunk *t, struct user *const users[], size_t n, float *out, bool keep, uint64_t *oov)
+static void pass_windows(struct trunk *t, struct user *const users[], size_t n, float *out, bool keep)
 {
 	size_t offsets[ROWS + 1] = { 0 };
 	void *states[ROWS];
 	for (size_t i = 0; i < n; i++) {
-		offsets[i + 1] = offsets[i] + copy_window(t, users[i], offsets[i], oov);
+		offsets[i + 1] = offsets[i] + copy_window(t, users[i], offsets[i]);
 		states[i] = users[i]->state;
 		users[i]->fresh = 0;
 		users[i]->stale = !keep;
@@ -77,7 +74,7 @@ static void pass_windows(struct trunk *t, struct user *const users[], size_t n, 
 }
 
 /* Rounds of columns: in round r every user that lacks more than r events gets its r-th missing one. */
-static void push_columns(struct trunk *t, struct user *const users[], size_t n, uint64_t *oov)
+static void push_columns(struct trunk *t, struct user *const users[], size_t n)
 {
 	for (uint32_t round = 0;; round++) {
 		void *states[ROWS];
@@ -88,8 +85,7 @@ static void push_columns(struct trunk *t, struct user *const users[], size_t n, 
 			if (u->fresh <= round)
 				continue;
 			states[rows] = u->state;
-			items[rows] = item_at(t, u, u->sequence.length - u->fresh + round);
-			*oov += items[rows++] == BACKBONE_OOV;
+			items[rows++] = item_at(t, u, u->sequence.length - u->fresh + round);
 		}
 		if (rows == 0)
 			break;
@@ -116,7 +112,7 @@ static bool begin_anew(struct trunk *t, struct user *u)
 	return true;
 }
 
-static enum status advance_rows(struct trunk *t, struct user *const users[], size_t n, uint64_t *oov, struct error *err)
+static enum status advance_rows(struct trunk *t, struct user *const users[], size_t n, struct error *err)
 {
 	struct user *columns[ROWS], *windows[ROWS];
 	size_t columns_count = 0, windows_count = 0;
@@ -130,8 +126,8 @@ static enum status advance_rows(struct trunk *t, struct user *const users[], siz
 			windows[windows_count++] = u;
 	}
 	if (windows_count > 0)
-		pass_windows(t, windows, windows_count, NULL, true, oov);
-	push_columns(t, columns, columns_count, oov);
+		pass_windows(t, windows, windows_count, NULL, true);
+	push_columns(t, columns, columns_count);
 	return STATUS_OK;
 }
 
@@ -140,25 +136,24 @@ static size_t rows_from(size_t at, size_t n)
 	return n - at < ROWS ? n - at : ROWS;
 }
 
-enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n, uint64_t *oov, struct error *err)
+enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n, struct error *err)
 {
 	enum status status = STATUS_OK;
 	for (size_t at = 0; at < n && t->cache->state_bytes > 0 && status == STATUS_OK; at += ROWS)
-		status = advance_rows(t, users + at, rows_from(at, n), oov, err);
+		status = advance_rows(t, users + at, rows_from(at, n), err);
 	return status;
 }
 
-enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out, uint64_t *oov,
-			struct error *err)
+enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out, struct error *err)
 {
 	size_t dim = backbone_dim(t->backbone);
 	for (size_t at = 0; at < n; at += ROWS, out += ROWS * dim) {
 		size_t rows = rows_from(at, n);
 		if (t->cache->state_bytes == 0) {
-			pass_windows(t, users + at, rows, out, false, oov);
+			pass_windows(t, users + at, rows, out, false);
 			continue;
 		}
-		enum status status = advance_rows(t, users + at, rows, oov, err);
+		enum status status = advance_rows(t, users + at, rows, err);
 		if (status != STATUS_OK)
 			return status;
 		const void *states[ROWS];

@@ -16,13 +16,11 @@ enum status trunk_new(const struct backbone *backbone, struct user_cache *cache,
 		      struct error *err) MUST_CHECK;
 void trunk_free(struct trunk *t); /* NULL is fine */
 
-/* The embeddings of n distinct users with at least one event each, as of the ends of their sequences; out: [n, d]. Adds
- * events that the backbone does not know, when first read, to *oov. Errors: STATUS_MEMORY. */
-enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out, uint64_t *oov,
+/* The embeddings of n distinct users with at least one event each, as of the ends of their sequences; out: [n, d]. Errors: STATUS_MEMORY. */
+enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out,
 			struct error *err) MUST_CHECK;
 
 /* The same without reading embeddings: work done ahead of the cut. */
-enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n, uint64_t *oov,
-			  struct error *err) MUST_CHECK;
+enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n, struct error *err) MUST_CHECK;
 
 #endif
