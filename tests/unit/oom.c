@@ -52,6 +52,7 @@ static bool fails(void)
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t members, size_t size);
 void *__real_realloc(void *memory, size_t size);
+void *__real_reallocarray(void *memory, size_t members, size_t size);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t length);
 void *__real_aligned_alloc(size_t alignment, size_t size);
@@ -60,6 +61,7 @@ int __real_posix_memalign(void **memory, size_t alignment, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t members, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_reallocarray(void *memory, size_t members, size_t size);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t length);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
@@ -78,6 +80,11 @@ void *__wrap_calloc(size_t members, size_t size)
 void *__wrap_realloc(void *memory, size_t size)
 {
 	return fails() ? NULL : __real_realloc(memory, size);
+}
+
+void *__wrap_reallocarray(void *memory, size_t members, size_t size)
+{
+	return fails() ? NULL : __real_reallocarray(memory, members, size);
 }
 
 char *__wrap_strdup(const char *text)

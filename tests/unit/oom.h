@@ -1,5 +1,5 @@
 /* Failing allocations, for programs named test_*_oom.c: the linker sends the floors' calls of malloc, calloc, realloc,
- * strdup, strndup, aligned_alloc and posix_memalign here (those inside shared libraries are untouched).
+ * reallocarray, strdup, strndup, aligned_alloc and posix_memalign here (those inside shared libraries are untouched).
  *
  * A sweep fails the 1st, the 2nd, ... allocation until nothing fails any more:
  *
