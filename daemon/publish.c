@@ -235,16 +235,26 @@ static enum status open_store_batches(struct batch *batch, struct error *err)
 	return STATUS_OK;
 }
 
+/* Waits while the producer's queue is full, as `produce` does. */
+static enum status send_letter(struct publisher *p, const struct batch_rejected *r, struct error *err)
+{
+	for (int tries = 0; tries < QUEUE_FULL_TRIES; tries++) {
+		enum status status = deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
+							p->message_bytes, err);
+		if (status != STATUS_IO)
+			return status;
+		p->drain_reports(p->drain_arg, QUEUE_FULL_WAIT_MS);
+	}
+	return err->status = STATUS_UNAVAILABLE;
+}
+
 enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err)
 {
 	enum status status = open_store_batches(batch, err);
 	if (status == STATUS_OK)
 		status = publish_all_users(p, batch, now_us, err);
-	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++) {
-		const struct batch_rejected *r = &batch->rejected[i];
-		status = deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
-					    p->message_bytes, err);
-	}
+	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++)
+		status = send_letter(p, &batch->rejected[i], err);
 	for (size_t i = 0; i < batch->shards_count && status == STATUS_OK; i++)
 		status = publish_position(p, batch, i, err);
 	return status;

@@ -114,9 +114,10 @@ static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const 
 	rd_kafka_error_t *fault = rd_kafka_produceva(producer, parts, sizeof parts / sizeof parts[0]);
 	if (!fault)
 		return STATUS_OK;
-	(void)error_set(err, STATUS_UNAVAILABLE, "dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s",
-			rd_kafka_topic_name(message->rkt), message->partition, message->offset,
-			rd_kafka_error_string(fault));
+	bool full = rd_kafka_error_code(fault) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
+	(void)error_set(err, full ? STATUS_IO : STATUS_UNAVAILABLE,
+			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt),
+			message->partition, message->offset, rd_kafka_error_string(fault));
 	rd_kafka_error_destroy(fault);
 	rd_kafka_headers_destroy(headers);
 	return err->status;

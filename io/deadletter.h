@@ -18,8 +18,8 @@ rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum r
 
 /* Produces the dead letter of `message` to `topic` (timestamp and key kept), cutting a value that would not fit into
  * max_bytes (message.max.bytes), with header peterd.truncated = its original length; where headers and key alone do
- * not fit, the record's own headers go, then the key's end. Errors: STATUS_UNAVAILABLE (queue
- * full or transaction failed: abort the transaction), STATUS_MEMORY. */
+ * not fit, the record's own headers go, then the key's end. Errors: STATUS_IO (the producer's queue
+ * is full: serve its delivery reports and try again), STATUS_UNAVAILABLE (abort the transaction), STATUS_MEMORY. */
 enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err) MUST_CHECK;
 

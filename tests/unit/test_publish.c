@@ -22,7 +22,8 @@ struct produced {
 static struct produced records[RECORDS];
 static size_t count;
 static int open_topics;
-static int full_for; /* so many calls find the queue full */
+static int full_for;         /* so many calls find the queue full */
+static int letters_full_for; /* the same for dead letters */
 static int drained;
 static size_t fail_at; /* the n-th record is refused; 0: none */
 static rd_kafka_resp_err_t last_error;
@@ -87,6 +88,10 @@ int rd_kafka_produce(rd_kafka_topic_t *topic, int32_t partition, int flags, void
 enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
 {
+	if (letters_full_for > 0) {
+		letters_full_for--;
+		return error_set(err, STATUS_IO, "full");
+	}
 	struct produced *r = &records[count++];
 	*r = (struct produced){ .topic = (int)(uintptr_t)topic, .partition = (int32_t)message->offset };
 	buffer_append(&r->value, detail, strlen(detail));
@@ -120,7 +125,7 @@ static int begin(void **state)
 	static char deadletters[] = "deadletters";
 	if (fx_begin(state) != 0)
 		return -1;
-	full_for = drained = 0;
+	full_for = letters_full_for = drained = 0;
 	fail_at = 0;
 	fx.config.updates_topic = updates;
 	fx.config.changelog_topic = changelog;
@@ -429,6 +434,12 @@ static void a_full_queue_is_drained_and_tried_again(void **state)
 	assert_int_equal(drained, 3);
 	expect_update("ann", 1, 10, 0);
 	assert_int_equal(count, 3);
+	commit();
+	assert_int_equal(fx_apply_raw(fx.offset++, fx_text("k"), fx_text("\x01")), STATUS_OK);
+	letters_full_for = 4;
+	publish(0);
+	assert_int_equal(drained, 7);
+	assert_int_equal(count, 2);
 }
 
 /* Every record in turn: the error comes back, and nothing is left but what the abort clears. */
