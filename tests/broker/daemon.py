@@ -3,6 +3,7 @@ import ctypes
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ LIVE = []  # every process started here, for the last clean-up
 
 
 def die_with_parent():
+    if os.environ.get("PETERD_CORES"):  # for a person who looks into a crash
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -52,7 +55,7 @@ class Daemon:
         log = open(self.log_path, "ab")
         self.starts += 1
         self.process = subprocess.Popen([*wrapper, self.binary, "--config", self.path], stdout=log, stderr=log,
-                                        stdin=subprocess.DEVNULL, env={**os.environ, **self.env},
+                                        stdin=subprocess.DEVNULL, env={**os.environ, **self.env}, cwd=self.folder,
                                         preexec_fn=die_with_parent)
         log.close()
         LIVE.append(self.process)

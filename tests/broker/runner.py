@@ -33,7 +33,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, help="of chaos (default: 6, with --long 30)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of records")
     parser.add_argument("--events", help="a CSV of interactions for the long parity")
-    parser.add_argument("--jobs", type=int, default=2, help="scenarios at a time (default 2)")
+    parser.add_argument("--jobs", type=int, default=3, help="scenarios at a time (default 3)")
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs and states")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
