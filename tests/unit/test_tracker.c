@@ -29,7 +29,7 @@ static int load(void **state)
 		status = backbone_load(path, &backbone, &err);
 	(void)unlink(path);
 	simulation_free(s);
-	return status;
+	return (int)status;
 }
 
 static int unload(void **state)
