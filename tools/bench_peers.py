@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -103,6 +104,7 @@ def main():
         print("peers skipped: PyTorch is not installed (ONNX Runtime's model is exported from it)", file=sys.stderr)
         return
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")  # the exporter's, about its own future
     try:
         import onnxruntime as ort
     except ImportError:
