@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define TOPIC_MAX_BYTES 249 /* Kafka's limit */
-#define GROUP_MAX_BYTES 200 /* leaves room for "-<instance>-<lane>" in a transactional id */
+#define GROUP_MAX_BYTES 200 /* leaves room for "/<instance>/<lane>" in a transactional id */
 #define INSTANCE_MAX_BYTES 100
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 

@@ -19,6 +19,7 @@
 #define TICK_MS 200
 #define STALL_MS 30000         /* a lane without a tick for this long is not alive */
 #define TOPICS_TIMEOUT_MS 5000 /* one try to see the topics; also how long a stop may wait for it */
+#define TWIN_MS 30000          /* fenced twice within this: another process has our name */
 #define RETRY_MS 500
 #define TOPICS_TRIES 4          /* brokers show a new topic a moment late */
 #define EXTEND_MS 30000         /* what systemd is asked for while starting, */
@@ -44,9 +45,10 @@ struct control {
 
 	uv_loop_t loop;
 	uv_signal_t signal_term, signal_int, signal_hup;
-	uv_timer_t tick, retry, deadline, watchdog;
+	uv_timer_t tick, retry, deadline, watchdog, http_retry;
 	uv_async_t exited;
 	struct http *http;
+	int64_t http_until_ms; /* until when a taken address is waited for */
 
 	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
 	bool topics_busy;
@@ -61,6 +63,7 @@ struct control {
 	struct store_gate *gate;
 	struct lane_context context;
 	struct lane **lanes; /* [workers], NULL where not started or gone */
+	int64_t *fenced_ms;  /* [workers], when each was fenced; 0: not yet */
 	size_t running;
 };
 
@@ -91,7 +94,7 @@ static void close_handles(struct control *c)
 	uv_handle_t *handles[] = {
 		(uv_handle_t *)&c->signal_term, (uv_handle_t *)&c->signal_int, (uv_handle_t *)&c->signal_hup,
 		(uv_handle_t *)&c->tick,        (uv_handle_t *)&c->retry,      (uv_handle_t *)&c->deadline,
-		(uv_handle_t *)&c->watchdog,    (uv_handle_t *)&c->exited,
+		(uv_handle_t *)&c->watchdog,    (uv_handle_t *)&c->exited,     (uv_handle_t *)&c->http_retry,
 	};
 	if (!c->handles_open)
 		return;
@@ -163,12 +166,40 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* ---- lanes ---- */
 
+static void run_lane(struct control *c, size_t index)
+{
+	struct error err;
+	if (lane_start(&c->context, (int)index, &c->lanes[index], &err)) {
+		(void)error_prefix(&err, "lane %zu", index);
+		fail(c, &err);
+		return;
+	}
+	c->running++;
+}
+
+/* After an outage that outlived the session a late heartbeat of our own looks like a twin's. The lane joins again, and a
+ * twin that is one joins again too: of the two the older is the first to be fenced a second time. */
+static bool may_join_again(struct control *c, size_t index, bool fenced)
+{
+	int64_t now = now_ms();
+	if (!fenced || c->phase == STOPPING || (c->fenced_ms[index] && now - c->fenced_ms[index] < TWIN_MS))
+		return false;
+	c->fenced_ms[index] = now;
+	log_warning("lane %zu: fenced: joining the group again, to see whether another process has our name", index);
+	return true;
+}
+
 static void lane_ended(struct control *c, size_t index, const struct error *how)
 {
 	struct error unasked;
+	bool fenced = lane_was_fenced(c->lanes[index]);
 	lane_join_free(c->lanes[index]);
 	c->lanes[index] = NULL;
 	c->running--;
+	if (may_join_again(c, index, fenced)) {
+		run_lane(c, index);
+		return;
+	}
 	health_lane_ended(c->health, (int)index);
 	if (how->status) {
 		fail(c, how);
@@ -197,15 +228,8 @@ static void start_lanes(struct control *c)
 	c->phase = RUNNING;
 	c->context.labels = c->topics.partitions[TOPIC_LABELS] > 0;
 	health_start(c->health, now_ms());
-	for (int64_t i = 0; i < c->config->workers; i++) {
-		struct error err;
-		if (lane_start(&c->context, (int)i, &c->lanes[i], &err)) {
-			(void)error_prefix(&err, "lane %" PRId64, i);
-			fail(c, &err);
-			return;
-		}
-		c->running++;
-	}
+	for (int64_t i = 0; i < c->config->workers && c->phase == RUNNING; i++)
+		run_lane(c, (size_t)i);
 }
 
 /* ---- topics: looked at in the thread pool until they are as they must be ---- */
@@ -367,8 +391,9 @@ static unsigned answer(void *arg, const char *path, struct buffer *body)
 static enum status open_memory(struct control *c, struct error *err)
 {
 	c->lanes = calloc((size_t)c->config->workers, sizeof(struct lane *));
+	c->fenced_ms = calloc((size_t)c->config->workers, sizeof *c->fenced_ms);
 	c->metrics = metrics_new((size_t)c->config->workers);
-	if (!c->lanes || !c->metrics)
+	if (!c->lanes || !c->fenced_ms || !c->metrics)
 		return error_set_memory(err);
 	enum status s = status_board_new((int)c->config->workers, &c->board, err);
 	if (!s)
@@ -389,11 +414,13 @@ static void open_handles(struct control *c)
 	(void)uv_timer_init(&c->loop, &c->retry);
 	(void)uv_timer_init(&c->loop, &c->deadline);
 	(void)uv_timer_init(&c->loop, &c->watchdog);
+	(void)uv_timer_init(&c->loop, &c->http_retry);
 	(void)uv_async_init(&c->loop, &c->exited, on_exited);
 	c->handles_open = true;
 	c->complain_ms = now_ms() + COMPLAIN_FIRST_MS;
 	c->signal_term.data = c->signal_int.data = c->signal_hup.data = c;
 	c->tick.data = c->retry.data = c->deadline.data = c->watchdog.data = c->exited.data = c;
+	c->http_retry.data = c;
 	(void)uv_signal_start(&c->signal_term, on_signal, SIGTERM);
 	(void)uv_signal_start(&c->signal_int, on_signal, SIGINT);
 	(void)uv_signal_start(&c->signal_hup, on_signal, SIGHUP);
@@ -415,6 +442,32 @@ static enum status open_http(struct control *c, struct error *err)
 	return STATUS_OK;
 }
 
+static void on_http_retry(uv_timer_t *timer)
+{
+	struct control *c = timer->data;
+	struct error err;
+	enum status s = c->phase == STOPPING ? STATUS_OK : open_http(c, &err);
+	if (s == STATUS_UNAVAILABLE && now_ms() < c->http_until_ms)
+		return;
+	(void)uv_timer_stop(timer);
+	if (s == STATUS_UNAVAILABLE)
+		err.status = STATUS_IO;
+	if (s)
+		fail(c, &err);
+}
+
+/* A taken address may be that of the process whose place we take, and which is about to stop: it is waited for. */
+static enum status begin_http(struct control *c, struct error *err)
+{
+	enum status s = open_http(c, err);
+	if (s != STATUS_UNAVAILABLE)
+		return s;
+	log_warning("%s; trying again", err->text);
+	c->http_until_ms = now_ms() + TWIN_MS;
+	(void)uv_timer_start(&c->http_retry, on_http_retry, RETRY_MS, RETRY_MS);
+	return STATUS_OK;
+}
+
 static enum status run_loop(struct control *c, struct error *err)
 {
 	int code = uv_loop_init(&c->loop);
@@ -422,7 +475,7 @@ static enum status run_loop(struct control *c, struct error *err)
 		return error_set(err, STATUS_IO, "event loop: %s", uv_strerror(code));
 	open_handles(c);
 	c->context.exited = &c->exited;
-	enum status s = open_http(c, err);
+	enum status s = begin_http(c, err);
 	if (s)
 		close_handles(c);
 	else if (noted_signal)
@@ -457,6 +510,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 	health_free(c->health);
 	status_board_free(c->board);
 	metrics_free(c->metrics);
+	free(c->fenced_ms);
 	free(c->lanes);
 	free(c);
 	return s;

@@ -3,6 +3,7 @@
 #include "config/listen.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <assert.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -116,7 +117,10 @@ static enum status open_socket(const char *listen_at, int *ret, struct error *er
 	int on = 1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (bind(fd, (struct sockaddr *)&address, length) || listen(fd, SOMAXCONN)) {
+		bool taken = errno == EADDRINUSE;
 		s = error_set_errno(err, "cannot listen");
+		if (taken)
+			s = err->status = STATUS_UNAVAILABLE;
 		(void)close(fd);
 		return s;
 	}

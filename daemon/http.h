@@ -15,7 +15,7 @@ struct http;
 typedef unsigned http_answer(void *arg, const char *path, struct buffer *body);
 
 /* Listens on `listen` (config/listen.h); port 0 takes any free one. Errors: STATUS_CONFIG (no such address syntax),
- * STATUS_IO (the address is taken, or not this machine's), STATUS_MEMORY. */
+ * STATUS_UNAVAILABLE (the address is taken: it may be free later), STATUS_IO (it is not this machine's), STATUS_MEMORY. */
 enum status http_open(uv_loop_t *loop, const char *listen, http_answer *answer, void *arg, struct http **ret,
 		      struct error *err) MUST_CHECK;
 

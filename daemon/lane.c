@@ -101,7 +101,8 @@ static void check_fatal(struct lane *lane)
 	rd_kafka_resp_err_t code = rd_kafka_fatal_error(lane->consumer, text, sizeof text);
 	if (!code)
 		return;
-	if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
+	lane->fenced = code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+	if (lane->fenced)
 		(void)error_set(&err, STATUS_CONFIG,
 				"fenced: another process runs with group %s and instance %s; give each its own",
 				lane->ctx.config->group, lane->ctx.config->instance);
@@ -509,6 +510,11 @@ bool lane_finished(struct lane *lane, enum status *ret_status, struct error *ret
 	*ret_status = lane->result;
 	*ret_err = lane->err;
 	return true;
+}
+
+bool lane_was_fenced(const struct lane *lane)
+{
+	return lane->fenced;
 }
 
 void lane_join_free(struct lane *lane)

@@ -41,6 +41,10 @@ void lane_stop(struct lane *lane);
 /* Whether the thread has ended, and how: STATUS_OK after lane_stop. Any thread. */
 bool lane_finished(struct lane *lane, enum status *ret_status, struct error *ret_err);
 
+/* Whether it ended because the brokers fenced its name: another process has taken it, or, after an outage that outlived
+ * the session, a late request of its own did. Any thread, once lane_finished. */
+bool lane_was_fenced(const struct lane *lane);
+
 /* Waits for the thread's end and frees the lane. NULL is fine. */
 void lane_join_free(struct lane *lane);
 

@@ -121,6 +121,7 @@ struct lane {
 	uv_timer_t cut_timer, tick_timer;
 	uv_poll_t consumer_poll, producer_poll;
 	int consumer_fd, producer_fd; /* eventfds that librdkafka writes; -1 none */
+	bool fenced;                  /* that is why it failed */
 	_Atomic bool failed;          /* `result` and `err` are set: leave without writing */
 
 	enum lane_phase phase;

@@ -290,7 +290,7 @@ static enum status open_lane(const struct config *config, int lane, int kind, rd
 	if (status != STATUS_OK)
 		return status;
 	int length = kind == LANE_CONSUMER ? snprintf(id, sizeof id, "%s-%d", config->instance, lane)
-					   : snprintf(id, sizeof id, "%s-%s-%d", config->group, config->instance, lane);
+					   : snprintf(id, sizeof id, "%s/%s/%d", config->group, config->instance, lane);
 	if (length < 0 || (size_t)length >= sizeof id) { /* cut, two lanes would have one identity */
 		rd_kafka_conf_destroy(conf);
 		return error_set(err, STATUS_CONFIG, "group and instance are longer than %zu bytes", sizeof id);

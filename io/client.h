@@ -22,7 +22,7 @@
  * which the main queue is forwarded. */
 enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* One lane's transactional producer, id "<group>-<instance>-<lane>"; every delivery report and errors as events of the
+/* One lane's transactional producer, id "<group>/<instance>/<lane>" (neither name holds a slash); every delivery report and errors as events of the
  * main queue (rd_kafka_queue_get_main): undrained, a commit times out. */
 enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 

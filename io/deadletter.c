@@ -1,5 +1,7 @@
 #include "io/deadletter.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,7 +104,9 @@ static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const 
 			   size_t key_bytes, size_t value_bytes, rd_kafka_headers_t *headers, struct error *err)
 {
 	rd_kafka_timestamp_type_t type;
-	int64_t time_ms = rd_kafka_message_timestamp(message, &type);
+	int64_t time_ms = rd_kafka_message_timestamp(message, &type), now_ms = clock_wall_ms();
+	if (time_ms > now_ms) /* brokers refuse times ahead of theirs: a transaction that holds one never commits */
+		time_ms = now_ms;
 	const rd_kafka_vu_t parts[] = {
 		{ .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic },
 		{ .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
@@ -116,8 +120,8 @@ static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const 
 		return STATUS_OK;
 	bool full = rd_kafka_error_code(fault) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
 	(void)error_set(err, full ? STATUS_IO : STATUS_UNAVAILABLE,
-			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt),
-			message->partition, message->offset, rd_kafka_error_string(fault));
+			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt), message->partition, message->offset,
+			rd_kafka_error_string(fault));
 	rd_kafka_error_destroy(fault);
 	rd_kafka_headers_destroy(headers);
 	return err->status;

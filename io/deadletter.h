@@ -16,7 +16,7 @@
  * NULL: out of memory. The caller's until rd_kafka_producev takes them. */
 rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum reason reason, const char *detail);
 
-/* Produces the dead letter of `message` to `topic` (timestamp and key kept), cutting a value that would not fit into
+/* Produces the dead letter of `message` to `topic` (key kept, and the timestamp where it is not ahead of now), cutting a value that would not fit into
  * max_bytes (message.max.bytes), with header peterd.truncated = its original length; where headers and key alone do
  * not fit, the record's own headers go, then the key's end. Errors: STATUS_IO (the producer's queue
  * is full: serve its delivery reports and try again), STATUS_UNAVAILABLE (abort the transaction), STATUS_MEMORY. */

@@ -95,6 +95,11 @@ bool lane_finished(struct lane *lane, enum status *ret_status, struct error *ret
 	return true;
 }
 
+bool lane_was_fenced(const struct lane *lane)
+{
+	return lane->status == STATUS_CONFIG;
+}
+
 void lane_join_free(struct lane *lane)
 {
 	(void)pthread_join(lane->thread, NULL);

@@ -216,7 +216,7 @@ static void a_taken_port_is_an_error(void **state)
 	struct http *second = NULL;
 	open_fixture(&f, "[::1]:0");
 	assert_int_equal(strncmp(http_address(f.http), "[::1]:", 6), 0);
-	assert_int_equal(http_open(&f.loop, http_address(f.http), answer, NULL, &second, &err), STATUS_IO);
+	assert_int_equal(http_open(&f.loop, http_address(f.http), answer, NULL, &second, &err), STATUS_UNAVAILABLE);
 	assert_string_equal(err.text, "cannot listen: Address already in use");
 	assert_int_equal(http_open(&f.loop, "nonsense", answer, NULL, &second, &err), STATUS_CONFIG);
 	assert_null(second);
