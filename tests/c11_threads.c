@@ -2,6 +2,7 @@
  * Without these, librdkafka's threads crash in the sanitizer's allocator, and what its queues order looks like a race.
  * glibc's mtx_t and cnd_t are its pthread_mutex_t and pthread_cond_t under other names. */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static void *run(void *opaque)
 
 int thrd_create(thrd_t *thread, thrd_start_t function, void *argument)
 {
-	struct start *start = malloc(sizeof *start);
+	struct start *start = memalign(_Alignof(struct start), sizeof *start); /* malloc may be a test's that fails */
 	if (!start)
 		return thrd_nomem;
 	*start = (struct start){ .run = function, .argument = argument };
