@@ -250,7 +250,7 @@ def service_disk_full(site):
     backbone = site.backbone(stream)
     mount = os.path.join(site.folder, "small")
     os.makedirs(mount)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", mount], check=True)
     try:
         daemon = site.daemon(backbone, state_dir=os.path.join(mount, "state"), sequences={"keep": 1000}).start()
         daemon.wait_ready()
