@@ -1,15 +1,12 @@
 /* Writing a safetensors file: header as JSON, tensors behind it, all of it durable before the name appears. */
 #include "model/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "base/atomic_file.h"
+
 #include <jansson.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Wide types first keep every tensor aligned to its type, as the reference implementation does. */
 static int by_width_and_name(const void *a, const void *b)
@@ -77,91 +74,27 @@ static char *header_text(const struct safetensors_tensor *const sorted[], size_t
 	return text;
 }
 
-static enum status write_all(int fd, const void *bytes, size_t length, struct error *err)
+/* Length of the header, the header, blanks up to a multiple of 8, and the tensors. */
+static enum status write_parts(const char *path, const char *header, const struct safetensors_tensor *const sorted[],
+			       size_t tensor_count, struct error *err)
 {
-	const uint8_t *at = bytes;
-	while (length > 0) {
-		ssize_t n = write(fd, at, length);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_set_errno(err, "write");
-		at += n;
-		length -= (size_t)n;
-	}
-	return STATUS_OK;
-}
-
-static enum status write_file(int fd, const char *header, const struct safetensors_tensor *const sorted[],
-			      size_t tensor_count, struct error *err)
-{
-	static const char spaces[] = "        ";
-	size_t text = strlen(header);
-	size_t padding = (8 - text % 8) % 8; /* the data starts at a multiple of 8 */
+	static const char blanks[] = "        ";
+	size_t text = strlen(header), padding = (8 - text % 8) % 8;
 	uint64_t length = text + padding;
 	uint8_t prefix[8];
 	for (unsigned i = 0; i < sizeof prefix; i++)
 		prefix[i] = (uint8_t)(length >> (8 * i));
-	enum status status = write_all(fd, prefix, sizeof prefix, err);
-	if (status == STATUS_OK)
-		status = write_all(fd, header, text, err);
-	if (status == STATUS_OK)
-		status = write_all(fd, spaces, padding, err);
-	for (size_t i = 0; status == STATUS_OK && i < tensor_count; i++)
-		status = write_all(fd, sorted[i]->data, sorted[i]->bytes, err);
-	if (status == STATUS_OK && fsync(fd) != 0)
-		status = error_set_errno(err, "fsync");
+	struct atomic_file_part *parts = calloc(tensor_count + 3, sizeof *parts);
+	if (!parts)
+		return error_set_memory(err);
+	parts[0] = (struct atomic_file_part){ prefix, sizeof prefix };
+	parts[1] = (struct atomic_file_part){ header, text };
+	parts[2] = (struct atomic_file_part){ blanks, padding };
+	for (size_t i = 0; i < tensor_count; i++)
+		parts[i + 3] = (struct atomic_file_part){ sorted[i]->data, sorted[i]->bytes };
+	enum status status = atomic_file_write(path, parts, tensor_count + 3, err);
+	free(parts);
 	return status;
-}
-
-static enum status sync_directory(const char *path, struct error *err)
-{
-	char directory[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-	(void)snprintf(directory, sizeof directory, "%.*s", (int)length, path);
-	int fd = open(length == 0 ? "." : directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return error_set_errno(err, "directory");
-	enum status status = fsync(fd) == 0 ? STATUS_OK : error_set_errno(err, "fsync of the directory");
-	(void)close(fd);
-	return status;
-}
-
-/* Creates a file beside `path` whose name nobody else uses. */
-static int open_temporary(const char *path, char *temporary, size_t size)
-{
-	for (unsigned attempt = 0; attempt < 100; attempt++) {
-		int n = snprintf(temporary, size, "%s.tmp.%ld.%u", path, (long)getpid(), attempt);
-		if (n < 0 || (size_t)n >= size) {
-			errno = ENAMETOOLONG;
-			return -1;
-		}
-		int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		if (fd >= 0 || errno != EEXIST)
-			return fd;
-	}
-	return -1;
-}
-
-static enum status write_atomically(const char *path, const char *header,
-				    const struct safetensors_tensor *const sorted[], size_t tensor_count,
-				    struct error *err)
-{
-	char temporary[PATH_MAX];
-	int fd = open_temporary(path, temporary, sizeof temporary);
-	if (fd < 0)
-		return error_set_errno(err, "create");
-	enum status status = write_file(fd, header, sorted, tensor_count, err);
-	if (close(fd) != 0 && status == STATUS_OK)
-		status = error_set_errno(err, "close");
-	if (status == STATUS_OK && rename(temporary, path) != 0)
-		status = error_set_errno(err, "rename");
-	if (status != STATUS_OK) {
-		(void)unlink(temporary);
-		return status;
-	}
-	return sync_directory(path, err);
 }
 
 enum status safetensors_write(const char *path, const struct safetensors_tensor tensors[], size_t tensor_count,
@@ -182,9 +115,11 @@ enum status safetensors_write(const char *path, const struct safetensors_tensor 
 		if (header == NULL)
 			status = error_set(err, STATUS_MEMORY, "header: out of memory, or a string is not UTF-8");
 	}
-	if (status == STATUS_OK)
-		status = write_atomically(path, header, sorted, tensor_count, err);
+	if (status != STATUS_OK)
+		(void)error_prefix(err, "%s", path);
+	else
+		status = write_parts(path, header, sorted, tensor_count, err);
 	free(header);
 	free(sorted);
-	return status == STATUS_OK ? STATUS_OK : error_prefix(err, "%s", path);
+	return status;
 }

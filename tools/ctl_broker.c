@@ -1,7 +1,7 @@
 /* peterctl broker: the development broker in the foreground. */
 #include "tools/ctl.h"
 
-#include "io/atomic_file.h"
+#include "base/atomic_file.h"
 #include "io/broker.h"
 
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "tools/ctl.h"
 
 #include "base/buffer.h"
-#include "io/atomic_file.h"
+#include "base/atomic_file.h"
 #include "io/audience.h"
 #include "io/npy.h"
 #include "model/backbone.h"

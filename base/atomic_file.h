@@ -1,8 +1,8 @@
 /* Files that appear whole or not at all: written beside their place, synced, and renamed into it.
  *
  * What is no regular file (/dev/stdout, a pipe) is written as it is. One thread. */
-#ifndef IO_ATOMIC_FILE_H
-#define IO_ATOMIC_FILE_H
+#ifndef BASE_ATOMIC_FILE_H
+#define BASE_ATOMIC_FILE_H
 
 #include "base/error.h"
 
