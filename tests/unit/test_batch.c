@@ -112,7 +112,7 @@ static void a_rejected_event_is_held_until_the_batch_is_cleared(void **state)
 
 static void a_long_detail_is_cut(void **state)
 {
-	int event = 0;
+	static int event; /* the teardown gives it back */
 	char detail[1000];
 	rd_kafka_message_t message = { 0 };
 	memset(detail, 'x', sizeof detail - 1);
