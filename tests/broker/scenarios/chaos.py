@@ -71,6 +71,8 @@ class Chaos:
             self.rng.shuffle(deck)
             order += deck
         for what in order[:rounds]:
+            if self.rng.random() < 0.6:  # else: in the middle of starting, joining, restoring
+                self.first.wait_ready(60)
             time.sleep(self.rng.uniform(0.1, 2.5))
             self.counts[what] = self.counts.get(what, 0) + 1
             getattr(self, what)()
