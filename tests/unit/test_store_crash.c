@@ -25,7 +25,7 @@
 #define WEEK_MS ((int64_t)7 * 86400000)
 #define MEMORY_BYTES ((size_t)8 << 20)
 
-enum { SHARDS = 3, USERS = 400, USERS_A_BATCH = 40, VALUE_BYTES = 700, BATCHES = 250, COPIES = 150 };
+enum { SHARDS = 3, USERS = 400, USERS_A_BATCH = 40, VALUE_BYTES = 700, BATCHES = 250, COPIES = 60 };
 
 /* A child's exit. */
 enum { RIGHT = 0, REPORTED = 10, WRONG = 20, UNUSABLE = 21 };
