@@ -11,8 +11,7 @@
 enum {
 	RETRY_US = 200000,
 	MEMORY_BYTES = 64 << 20,
-	STORE_DAYS =
-		7, /* the changelog keeps tombstones this long: an older store may know forgotten users */
+	STORE_DAYS = 6, /* the changelog keeps tombstones for 7: an older store may know users that it has forgotten */
 };
 
 struct store_gate {
@@ -48,8 +47,8 @@ static enum status try_open(struct store_gate *g, struct error *err)
 	char identity[1024];
 	(void)snprintf(identity, sizeof identity, "%s %s %s", config->group, config->interactions_topic,
 		       config->changelog_topic);
-	enum status status = store_open(config->state_dir, identity, MEMORY_BYTES,
-					(int64_t)STORE_DAYS * 86400000, &g->store, err);
+	enum status status =
+		store_open(config->state_dir, identity, MEMORY_BYTES, (int64_t)STORE_DAYS * 86400000, &g->store, err);
 	if (status != STATUS_OK && strcmp(g->said, err->text) != 0) {
 		(void)snprintf(g->said, sizeof g->said, "%s", err->text);
 		log_warning("local store: %s; trying again", err->text);

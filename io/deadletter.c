@@ -120,8 +120,8 @@ static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const 
 		return STATUS_OK;
 	bool full = rd_kafka_error_code(fault) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
 	(void)error_set(err, full ? STATUS_IO : STATUS_UNAVAILABLE,
-			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt), message->partition, message->offset,
-			rd_kafka_error_string(fault));
+			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt),
+			message->partition, message->offset, rd_kafka_error_string(fault));
 	rd_kafka_error_destroy(fault);
 	rd_kafka_headers_destroy(headers);
 	return err->status;

@@ -197,8 +197,8 @@ static enum status measure_all(const struct settings *s, uint32_t channels, stru
 /* The script says itself what it lacks; a missing Python or script is one line, not an error. */
 static void run_peers(const struct settings *s)
 {
-	char *const argv[] = { (char *)(uintptr_t)s->python, (char *)(uintptr_t)s->peers, s->json ? (char *)(uintptr_t)"--json" : NULL,
-			       NULL };
+	char *const argv[] = { (char *)(uintptr_t)s->python, (char *)(uintptr_t)s->peers,
+			       s->json ? (char *)(uintptr_t) "--json" : NULL, NULL };
 	pid_t pid = 0;
 	int code = 0;
 	if (access(s->peers, R_OK) != 0 || posix_spawnp(&pid, s->python, NULL, NULL, argv, environ) != 0) {
