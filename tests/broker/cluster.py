@@ -1,4 +1,5 @@
-"""One real Apache Kafka in a folder, through tools/kafka: started, stopped, killed and started again on the same ports."""
+"""A real Apache Kafka of one or three nodes in a folder, through tools/kafka: started, stopped, killed and started again on the same ports. Without a
+`node`, all of them."""
 import os
 import subprocess
 import time
@@ -10,12 +11,17 @@ TOOL = os.path.join(ROOT, "tools", "kafka")
 
 
 class Cluster:
-    def __init__(self, folder):
-        self.folder, self.bootstrap = os.path.abspath(folder), None
+    def __init__(self, folder, nodes=1):
+        self.folder, self.nodes, self.bootstrap = os.path.abspath(folder), nodes, None
 
-    def start(self):
+    @staticmethod
+    def _node(node):
+        return ("--node", str(node)) if node else ()
+
+    def start(self, node=None):
         for _ in range(3):  # a start on a busy machine may give up too early; a second one goes on
-            out = subprocess.run([TOOL, "start", self.folder], capture_output=True, timeout=180, text=True)
+            out = subprocess.run([TOOL, "start", self.folder, "--nodes", str(self.nodes), *self._node(node)],
+                                 capture_output=True, timeout=180, text=True)
             if out.returncode == 0:
                 break
         else:
@@ -39,17 +45,17 @@ class Cluster:
                     raise TimeoutError("the broker does not answer")
                 time.sleep(0.1)
 
-    def kill(self):
+    def kill(self, node=None):
         """kill -9, and waits until it is gone."""
-        subprocess.run([TOOL, "kill", self.folder], check=True, capture_output=True, timeout=60)
+        subprocess.run([TOOL, "kill", self.folder, *self._node(node)], check=True, capture_output=True, timeout=60)
 
-    def pause(self):
+    def pause(self, node=None):
         """SIGSTOP: connections stay and nobody answers."""
-        subprocess.run([TOOL, "pause", self.folder], check=True, capture_output=True, timeout=60)
+        subprocess.run([TOOL, "pause", self.folder, *self._node(node)], check=True, capture_output=True, timeout=60)
 
-    def resume(self):
-        subprocess.run([TOOL, "resume", self.folder], check=True, capture_output=True, timeout=60)
+    def resume(self, node=None):
+        subprocess.run([TOOL, "resume", self.folder, *self._node(node)], check=True, capture_output=True, timeout=60)
 
-    def stop(self):
+    def stop(self, node=None):
         if os.path.isdir(self.folder):
-            subprocess.run([TOOL, "stop", self.folder], capture_output=True, timeout=90)
+            subprocess.run([TOOL, "stop", self.folder, *self._node(node)], capture_output=True, timeout=90)

@@ -49,7 +49,7 @@ def load():
 def child(options):
     """One scenario, in its own process: the last line of its output is the note, the exit code the verdict."""
     entry = SCENARIOS[options.child]
-    cluster = Cluster(options.broker or os.path.join(options.folder, "kafka"))
+    cluster = Cluster(options.broker or os.path.join(options.folder, "kafka"), entry.nodes)
     site = None
     try:
         cluster.start() if entry.own_broker else setattr(cluster, "bootstrap", open(cluster.folder + ".bootstrap").read())

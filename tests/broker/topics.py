@@ -17,7 +17,7 @@ def create(bootstrap, topics):
     """topics: name -> (partitions, config). Returns once metadata shows them all."""
     client = admin(bootstrap)
     for name, future in client.create_topics(
-            [NewTopic(n, num_partitions=p, replication_factor=1, config=c) for n, (p, c) in topics.items()]).items():
+            [NewTopic(n, num_partitions=p, replication_factor=-1, config=c) for n, (p, c) in topics.items()]).items():
         try:
             future.result(30)
         except Exception as error:

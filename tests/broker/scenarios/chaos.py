@@ -10,8 +10,8 @@ from stream import Feeder, Poison
 class Chaos:
     """Rounds of one mishap each, at random instants, over a stream that never stops."""
 
-    def __init__(self, site, backbone, env=None, **sections):
-        self.site, self.rng = site, random.Random(site.seed)
+    def __init__(self, site, backbone, env=None, mishaps=None, **sections):
+        self.site, self.rng, self.mishaps = site, random.Random(site.seed), mishaps or self.MISHAPS
         self.first = site.daemon(backbone, instance="a", env=env, **sections)
         self.second = site.daemon(backbone, instance="b", env=env, **sections)
         self.counts = {}
@@ -59,6 +59,19 @@ class Chaos:
         time.sleep(self.rng.uniform(0, 1))
         self.site.cluster.start()
 
+    def kill_node(self):
+        """One broker of three: leaders and coordinators move."""
+        node = self.rng.randint(1, 3)
+        self.site.cluster.kill(node)
+        time.sleep(self.rng.uniform(0.5, 6))
+        self.site.cluster.start(node)
+
+    def pause_node(self):
+        node = self.rng.randint(1, 3)
+        self.site.cluster.pause(node)
+        time.sleep(self.rng.uniform(0.5, 12))
+        self.site.cluster.resume(node)
+
     MISHAPS = ("kill_daemon", "kill_broker", "second_process", "kill_daemon", "restart_broker", "kill_second", "both",
                "kill_daemon", "restart_daemon", "second_process", "pause_broker", "kill_daemon")
 
@@ -67,7 +80,7 @@ class Chaos:
         self.first.wait_ready(60)
         order = []
         while len(order) < rounds:
-            deck = list(self.MISHAPS)
+            deck = list(self.mishaps)
             self.rng.shuffle(deck)
             order += deck
         for what in order[:rounds]:
@@ -128,6 +141,12 @@ def chaos_interval(site):
 def chaos_abort(site):
     """With every fifth commit aborted, two workers."""
     one_chaos(site, env={"PETERD_TEST_ABORT_EVERY": "5"}, workers=2)
+
+
+@scenario(own_broker=True, timeout_s=200, long_only=True, nodes=3)
+def chaos_three_brokers(site):
+    """Three brokers, replicated topics; one of them dies or freezes at a time."""
+    one_chaos(site, rate=300, mishaps=("kill_node", "kill_daemon", "pause_node", "second_process", "kill_node", "restart_daemon"))
 
 
 @scenario(timeout_s=120)

@@ -97,3 +97,22 @@ def outage_start_stop(site):
     inputs = site.settle(daemon=daemon)
     daemon.stopped_well()
     check.verify(site, [backbone], inputs=inputs)
+
+
+@scenario(own_broker=True, timeout_s=150)
+def outage_starting(site):
+    """The broker goes away at random moments of the daemon's start, and comes back."""
+    site.create(2)
+    stream = site.stream(33)
+    backbone = site.backbone(stream)
+    daemon = site.daemon(backbone, workers=2)
+    for _ in range(site.size(4, 20)):
+        site.produce(stream.take(300))
+        daemon.start()
+        time.sleep(stream.rng.uniform(0.02, 0.6))
+        site.cluster.kill()
+        site.cluster.start()
+        inputs = site.settle(timeout=60, daemon=daemon)
+        daemon.wait_ready(30)
+        daemon.kill()
+    check.verify(site, [backbone], inputs=inputs)
