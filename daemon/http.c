@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 64u
-#define CONNECTION_TIMEOUT_S 10u
+#define CONNECTION_TIMEOUT_S 3u
+/* At the limit of connections MHD listens no more until a run that begins with fewer: there must be one. */
+#define IDLE_RUN_MS 1000u
 #define CONNECTION_MEMORY_BYTES ((size_t)16384)
 
 struct http {
@@ -69,11 +71,10 @@ static void on_timer(uv_timer_t *timer);
 static void run(struct http *h)
 {
 	(void)MHD_run(h->daemon);
-	MHD_UNSIGNED_LONG_LONG wait_ms = 0;
-	if (MHD_get_timeout(h->daemon, &wait_ms) == MHD_YES)
-		(void)uv_timer_start(&h->timer, on_timer, wait_ms, 0);
-	else
-		(void)uv_timer_stop(&h->timer);
+	MHD_UNSIGNED_LONG_LONG wait_ms = IDLE_RUN_MS;
+	if (MHD_get_timeout(h->daemon, &wait_ms) != MHD_YES || wait_ms > IDLE_RUN_MS)
+		wait_ms = IDLE_RUN_MS;
+	(void)uv_timer_start(&h->timer, on_timer, wait_ms, 0);
 }
 
 static void on_timer(uv_timer_t *timer)

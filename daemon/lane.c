@@ -79,6 +79,18 @@ static void take_message(struct lane *lane, rd_kafka_event_t *event)
 		lane_shard_broken(lane, shard, &err);
 }
 
+/* Remembers the member id under which the lane's partitions are its own; every rebalance ends with an assignment. True:
+ * it is another one than before, so that others may have owned them in between. */
+static bool note_member(struct lane *lane)
+{
+	char *id = rd_kafka_memberid(lane->consumer);
+	bool changed = lane->member[0] && (!id || strcmp(id, lane->member) != 0);
+	(void)snprintf(lane->member, sizeof lane->member, "%s", id ? id : "");
+	if (id)
+		rd_kafka_mem_free(lane->consumer, id);
+	return changed;
+}
+
 static void take_rebalance(struct lane *lane, rd_kafka_event_t *event)
 {
 	const rd_kafka_topic_partition_list_t *partitions = rd_kafka_event_topic_partition_list(event);
@@ -90,6 +102,9 @@ static void take_rebalance(struct lane *lane, rd_kafka_event_t *event)
 		lane_revoked(lane, event);
 		return;
 	}
+	bool had_shards = lane->shards != NULL;
+	if ((note_member(lane) && had_shards) || lane->outcast)
+		lane->renew = true;
 	lane_assigned(lane, partitions);
 	rd_kafka_event_destroy(event);
 }
@@ -254,7 +269,8 @@ static bool settled(const struct lane *lane)
 static void step_stop(struct lane *lane)
 {
 	/* what a lost lane has can be committed by nobody: its partitions' next owner does it again */
-	bool drain = !lane->failed && lane->producer && !rd_kafka_assignment_lost(lane->consumer);
+	bool drain = !lane->failed && lane->producer && !lane->outcast && !lane->renew &&
+		     !rd_kafka_assignment_lost(lane->consumer);
 	if (drain)
 		lane_cut(lane);
 	bool restores_ended = lane_cancel_restores(lane);
@@ -266,7 +282,10 @@ static void step_stop(struct lane *lane)
 
 static void step_revocation(struct lane *lane)
 {
-	if (rd_kafka_assignment_lost(lane->consumer)) {
+	if (lane->outcast || lane->renew) {
+		if (lane->phase == LANE_RUNNING)
+			lane_suspend_all(lane);
+	} else if (rd_kafka_assignment_lost(lane->consumer)) {
 		if (!batch_empty(&lane->open) && lane->phase == LANE_RUNNING) {
 			lane_abandon(lane, "partitions were lost");
 			return;
@@ -280,6 +299,18 @@ static void step_revocation(struct lane *lane)
 		lane_wake(lane); /* reading goes on */
 }
 
+/* Everything that was ours under another member id is restored: others may have owned it in between. */
+static void step_renewal(struct lane *lane)
+{
+	if (lane->phase != LANE_RUNNING)
+		return;
+	lane_suspend_all(lane);
+	if (!lane_cancel_restores(lane) || lane->store_writing)
+		return;
+	lane->renew = lane->outcast = false;
+	lane_restore_all(lane);
+}
+
 void lane_step(struct lane *lane)
 {
 	if (lane->phase == LANE_CLOSING)
@@ -290,6 +321,8 @@ void lane_step(struct lane *lane)
 	}
 	if (lane->failed || lane_stopping(lane))
 		step_stop(lane);
+	else if (lane->renew && !lane->revoking)
+		step_renewal(lane);
 	else if (lane->revoking)
 		step_revocation(lane);
 	else if (!room(lane) || lane->cache.bytes > lane->cache.budget_bytes)

@@ -15,6 +15,7 @@ enum {
 	PROBE_TROUBLED_US = 1000000, /* and while it is not */
 	PROBE_TIMEOUT_MS = 2000,
 	UNCOVERED_PROBES = 2,      /* in a row before a rebalance is asked for */
+	ABORTS_IN_A_ROW = 3,       /* that are no accident any more */
 	STUCK_COMMIT_US = 5000000, /* a commit that takes longer means that brokers are away */
 };
 
@@ -109,7 +110,13 @@ static void describe_shard(struct lane *lane, const struct shard *shard, struct 
 		.restore_lag = atomic_load(&shard->progress.lag),
 		.labels_assigned = shard->labels_assigned,
 	};
-	memcpy(out->reason, shard->reason, sizeof out->reason);
+	char trouble[128] = "";
+	if (shard->phase == SHARD_RESTORING)
+		store_gate_trouble(lane->ctx.gate, trouble, sizeof trouble);
+	if (trouble[0])
+		(void)snprintf(out->reason, sizeof out->reason, "local store: %s", trouble);
+	else
+		memcpy(out->reason, shard->reason, sizeof out->reason);
 }
 
 /* Why the lane as a whole is not ready; "" where it is. */
@@ -124,6 +131,11 @@ static void describe_trouble(struct lane *lane, char *out, size_t n)
 		(void)snprintf(out, n, "waiting for the brokers to open a transactional producer");
 	else if (lane->phase == LANE_COMMITTING && stuck_us > STUCK_COMMIT_US)
 		(void)snprintf(out, n, "brokers: a commit has waited for %lld s", (long long)stuck_us / 1000000);
+	else if (lane->aborts >= ABORTS_IN_A_ROW)
+		(void)snprintf(out, n, "%u transactions in a row were aborted: %.100s", lane->aborts,
+			       lane->abort_reason);
+	else if (lane->outcast)
+		(void)snprintf(out, n, "thrown out of the group, waiting for its assignment");
 	else if (!lane->assigned_once)
 		(void)snprintf(out, n, "waiting for the first assignment");
 	else if (lane->uncovered > 0)

@@ -140,6 +140,10 @@ static enum status catch_up(struct restore_job *job)
 	if (status == STATUS_DATA)
 		status = blame_store(job);
 	job->fresh = !found;
+	if (status == STATUS_OK && found && group_offset < 0)
+		log_warning("lane %d: partition %d: the group has no offset: going on at %lld, from %s", lane->index,
+			    job->shard->partition, (long long)job->position.interactions,
+			    lane->ctx.config->changelog_topic);
 	if (status == STATUS_OK)
 		status = check_bounds(job);
 	buffer_clear(&job->owed);

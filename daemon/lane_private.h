@@ -48,6 +48,7 @@ struct commit_job {
 	rd_kafka_consumer_group_metadata_t *group;
 	bool abort_instead; /* fault injection of the tests */
 	enum commit_result result;
+	bool too_large; /* out: a record is larger than its topic takes */
 	int64_t took_us;
 	char reason[256];
 };
@@ -57,6 +58,8 @@ struct abort_job { /* aborts, then seeks every live shard's input back to its co
 	struct lane *lane;
 	rd_kafka_t *producer, *consumer;
 	rd_kafka_topic_partition_list_t *seeks;
+	rd_kafka_topic_t *topics[3]; /* whose metadata is asked for anew; NULL: not this time */
+	int64_t pause_us;            /* before the next try */
 	bool fatal;
 	char reason[256];
 };
@@ -141,6 +144,9 @@ struct lane {
 
 	struct shard *shards;
 	bool assigned_once;
+	char member[256]; /* id at the end of the last rebalance; "" before the first */
+	bool outcast; /* the group has thrown that member out: nothing may be committed before the next assignment */
+	bool renew;   /* it came, under another id: every shard is to be restored */
 	rd_kafka_event_t *revoking; /* a revocation waits for the drain; NULL none */
 	bool breakage;              /* a shard could not be read from the store: rewind, restore it */
 
@@ -151,8 +157,11 @@ struct lane {
 	struct publisher publisher;
 	struct batch open, committing;
 	uint64_t next_number;
-	int64_t cut_us;       /* when the last batch was cut */
-	int64_t committed_us; /* since when the current commit runs */
+	int64_t cut_us;        /* when the last batch was cut */
+	int64_t committed_us;  /* since when the current commit runs */
+	unsigned aborts;       /* in a row */
+	int64_t abort_said_us; /* when that was logged */
+	char abort_reason[160];
 	uint64_t commits;     /* for fault injection */
 	unsigned abort_every; /* fault injection: every so many commits are aborted; 0 never */
 	uint64_t ticks;

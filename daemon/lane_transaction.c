@@ -13,6 +13,7 @@
 enum {
 	SLICE_MS = 1000,          /* a blocking call returns this often, and is resumed */
 	PAUSE_US = 200000,        /* between tries */
+	SAY_AGAIN_US = 60000000,  /* between lines about the same trouble */
 	STORE_RETRY_US = 1000000, /* between tries of a write that the disk refused */
 	SEEK_TIMEOUT_MS = 5000,
 };
@@ -324,6 +325,7 @@ static bool failed_for_good(struct commit_job *job, rd_kafka_error_t *error)
 		      rd_kafka_error_is_retriable(error);
 	if (!resume) {
 		job->result = rd_kafka_error_is_fatal(error) ? COMMIT_FATAL : COMMIT_ABORT;
+		job->too_large = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 		(void)snprintf(job->reason, sizeof job->reason, "%s", rd_kafka_error_string(error));
 	}
 	rd_kafka_error_destroy(error);
@@ -336,6 +338,7 @@ static void run_commit(struct worker_job *base)
 	int64_t begin_us = clock_monotonic_us();
 	rd_kafka_error_t *error;
 	job->result = COMMIT_DONE;
+	job->too_large = false;
 	while ((error = rd_kafka_send_offsets_to_transaction(job->producer, job->offsets, job->group, 10 * SLICE_MS)))
 		if (failed_for_good(job, error))
 			return;
@@ -372,6 +375,7 @@ static void committed(struct lane *lane, const struct commit_job *job)
 {
 	struct error err;
 	client_note_success();
+	lane->aborts = 0;
 	lane_drain_reports(lane);
 	count_committed(lane, &lane->committing, job->took_us);
 	for (size_t i = 0; i < lane->committing.shards_count; i++)
@@ -408,6 +412,14 @@ bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks)
 	return done;
 }
 
+/* Partitions that came since the producer last looked. */
+static void refresh_topic(rd_kafka_t *producer, rd_kafka_topic_t *topic)
+{
+	const struct rd_kafka_metadata *metadata;
+	if (producer && !rd_kafka_metadata(producer, 0, topic, &metadata, SLICE_MS))
+		rd_kafka_metadata_destroy(metadata);
+}
+
 static void run_abort(struct worker_job *base)
 {
 	struct abort_job *job = (struct abort_job *)base;
@@ -425,11 +437,29 @@ static void run_abort(struct worker_job *base)
 		job->fatal = true;
 		(void)snprintf(job->reason, sizeof job->reason, "the inputs could not be rewound");
 	}
+	for (size_t i = 0; i < sizeof job->topics / sizeof *job->topics && job->topics[i]; i++)
+		refresh_topic(job->producer, job->topics[i]);
+	usleep((useconds_t)job->pause_us);
+}
+
+/* Aborts in a row are logged once a minute. */
+static void note_abort(struct lane *lane, const char *why, const char *what)
+{
+	int64_t now_us = clock_monotonic_us();
+	metrics_add(lane->apply.metrics, METRIC_TRANSACTIONS_ABORTED, 1);
+	(void)snprintf(lane->abort_reason, sizeof lane->abort_reason, "%.150s", why);
+	if (++lane->aborts > 1 && now_us - lane->abort_said_us < SAY_AGAIN_US)
+		return;
+	lane->abort_said_us = now_us;
+	if (lane->aborts == 1)
+		log_warning("lane %d: %s: %s", lane->index, why, what);
+	else
+		log_warning("lane %d: %u transactions in a row aborted, now: %s", lane->index, lane->aborts, why);
 }
 
 static void begin_anew(struct lane *lane, const char *why)
 {
-	log_warning("lane %d: %s: new producer, back to the last commit", lane->index, why);
+	note_abort(lane, why, "new producer, back to the last commit");
 	lane_suspend_all(lane);
 	lane_open_producer(lane);
 }
@@ -458,14 +488,19 @@ static void done_abort(struct worker_job *base)
 static void start_abort(struct lane *lane, bool in_transaction, const char *why)
 {
 	struct abort_job *job = &lane->abort_job;
-	log_warning("lane %d: %s: back to the last commit", lane->index, why);
-	metrics_add(lane->apply.metrics, METRIC_TRANSACTIONS_ABORTED, 1);
+	const struct publisher *p = &lane->publisher;
+	note_abort(lane, why, "back to the last commit");
 	lane->phase = LANE_ABORTING;
-	job->lane = lane;
-	job->producer = in_transaction ? lane->producer : NULL;
-	job->consumer = lane->consumer;
-	job->seeks = lane_seeks(lane);
-	job->job = (struct worker_job){ .run = run_abort, .done = done_abort };
+	*job = (struct abort_job){ .job = { .run = run_abort, .done = done_abort },
+				   .lane = lane,
+				   .producer = in_transaction ? lane->producer : NULL,
+				   .consumer = lane->consumer,
+				   .seeks = lane_seeks(lane) };
+	if (lane->aborts > 1) {
+		rd_kafka_topic_t *topics[] = { p->updates, p->changelog, p->deadletters };
+		memcpy(job->topics, topics, sizeof topics);
+		job->pause_us = (int64_t)PAUSE_US * (lane->aborts < 5 ? lane->aborts - 1 : 5);
+	}
 	worker_submit(lane->transactions, &job->job);
 }
 
@@ -487,10 +522,11 @@ static void done_commit(struct worker_job *base)
 		committed(lane, job);
 		break;
 	case COMMIT_ABORT:
+		if (job->too_large)
+			publisher_cut_more(&lane->publisher);
 		start_abort(lane, true, job->reason);
 		break;
 	case COMMIT_FATAL:
-		metrics_add(lane->apply.metrics, METRIC_TRANSACTIONS_ABORTED, 1);
 		begin_anew(lane, job->reason);
 		break;
 	}
@@ -568,11 +604,33 @@ static bool produce_open(struct lane *lane, int64_t now_us)
 	return false;
 }
 
+/* A member that stood still for longer than its session is thrown out and joins again under a new id; until the
+ * assignment that follows, the broker takes its commits of partitions that others own by now. */
+static bool still_ours(const struct lane *lane)
+{
+	if (rd_kafka_assignment_lost(lane->consumer))
+		return false;
+	char *id = rd_kafka_memberid(lane->consumer);
+	bool same = id && id[0] && strcmp(id, lane->member) == 0;
+	if (id)
+		rd_kafka_mem_free(lane->consumer, id);
+	return same;
+}
+
+static void give_up(struct lane *lane)
+{
+	log_warning("lane %d: the group gave our partitions away: nothing is committed until it assigns some",
+		    lane->index);
+	lane->outcast = true;
+	lane_suspend_all(lane);
+}
+
 void lane_cut(struct lane *lane)
 {
 	struct error err;
 	int64_t now_us = clock_monotonic_us();
-	if (lane->phase != LANE_RUNNING || !lane->producer || lane->failed || lane->breakage)
+	if (lane->phase != LANE_RUNNING || !lane->producer || lane->failed || lane->breakage || lane->outcast ||
+	    lane->renew)
 		return;
 	if (!collect_due(lane, now_us)) {
 		(void)error_set_memory(&err);
@@ -583,12 +641,12 @@ void lane_cut(struct lane *lane)
 		return;
 	if (expire(lane, &err) != STATUS_OK)
 		return;
-	/* First the membership, then whether it is lost: a lane that lost its partitions must not commit. */
+	/* First the membership that the broker will check, then whether it is that of our partitions. */
 	lane->commit_job.group = rd_kafka_consumer_group_metadata(lane->consumer);
-	if (!lane->commit_job.group || rd_kafka_assignment_lost(lane->consumer)) {
+	if (!lane->commit_job.group || !still_ours(lane)) {
 		if (lane->commit_job.group)
 			rd_kafka_consumer_group_metadata_destroy(lane->commit_job.group);
-		lane_abandon(lane, "the group gave our partitions away");
+		give_up(lane);
 		return;
 	}
 	struct batch spare = lane->committing;

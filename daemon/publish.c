@@ -9,6 +9,7 @@
 
 enum {
 	OPAQUE_SHARD_BITS = 20,
+	SMALLEST_MESSAGE_BYTES = 1024,
 	MESSAGE_BYTES = 1000000, /* librdkafka's default message.max.bytes */
 	QUEUE_FULL_WAIT_MS = 10,
 	QUEUE_FULL_TRIES = 1000,
@@ -52,6 +53,12 @@ enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct erro
 		return STATUS_OK;
 	publisher_release(p);
 	return error_set(err, STATUS_UNAVAILABLE, "outgoing topics: %s", rd_kafka_err2str(rd_kafka_last_error()));
+}
+
+void publisher_cut_more(struct publisher *p)
+{
+	if (p->message_bytes / 2 >= SMALLEST_MESSAGE_BYTES)
+		p->message_bytes /= 2;
 }
 
 void publisher_release(struct publisher *p)

@@ -41,6 +41,9 @@ void publisher_release(struct publisher *p); /* before the producer is destroyed
  * publish_opaque(batch, index). Errors: STATUS_UNAVAILABLE (abort the transaction), STATUS_MEMORY. */
 enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err) MUST_CHECK;
 
+/* A topic refused a record for its size: dead letters are cut to half of what they were. */
+void publisher_cut_more(struct publisher *p);
+
 /* The shard of the batch that this delivery report's opaque names; NULL where it is another batch's or none. */
 struct batch_shard *publish_opaque_shard(struct batch *batch, const void *opaque);
 

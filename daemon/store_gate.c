@@ -17,8 +17,9 @@ enum {
 struct store_gate {
 	const struct config *config;
 	pthread_mutex_t mutex;
-	struct store *store; /* under mutex */
-	char said[512];      /* under mutex: the last trouble logged */
+	struct store *store;        /* under mutex */
+	pthread_mutex_t said_mutex; /* never held over an opening */
+	char said[512];             /* under said_mutex: why it is not open */
 };
 
 enum status store_gate_new(const struct config *config, struct store_gate **ret, struct error *err)
@@ -28,6 +29,7 @@ enum status store_gate_new(const struct config *config, struct store_gate **ret,
 		return error_set_memory(err);
 	g->config = config;
 	pthread_mutex_init(&g->mutex, NULL);
+	pthread_mutex_init(&g->said_mutex, NULL);
 	*ret = g;
 	return STATUS_OK;
 }
@@ -38,7 +40,15 @@ void store_gate_free(struct store_gate *g)
 		return;
 	store_close(g->store);
 	pthread_mutex_destroy(&g->mutex);
+	pthread_mutex_destroy(&g->said_mutex);
 	free(g);
+}
+
+void store_gate_trouble(struct store_gate *g, char *ret, size_t n)
+{
+	pthread_mutex_lock(&g->said_mutex);
+	(void)snprintf(ret, n, "%s", g->said);
+	pthread_mutex_unlock(&g->said_mutex);
 }
 
 static enum status try_open(struct store_gate *g, struct error *err)
@@ -49,10 +59,13 @@ static enum status try_open(struct store_gate *g, struct error *err)
 		       config->changelog_topic);
 	enum status status =
 		store_open(config->state_dir, identity, MEMORY_BYTES, (int64_t)STORE_DAYS * 86400000, &g->store, err);
-	if (status != STATUS_OK && strcmp(g->said, err->text) != 0) {
-		(void)snprintf(g->said, sizeof g->said, "%s", err->text);
-		log_warning("local store: %s; trying again", err->text);
-	}
+	const char *now = status == STATUS_OK ? "" : err->text;
+	pthread_mutex_lock(&g->said_mutex);
+	bool news = strcmp(g->said, now) != 0;
+	(void)snprintf(g->said, sizeof g->said, "%s", now);
+	pthread_mutex_unlock(&g->said_mutex);
+	if (news && status != STATUS_OK)
+		log_warning("local store: %s; trying again", now);
 	return status;
 }
 

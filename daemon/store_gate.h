@@ -23,4 +23,7 @@ void store_gate_free(struct store_gate *g); /* closes the store; every shard is 
 enum status store_gate_wait(struct store_gate *g, const _Atomic bool *cancel, struct store **ret,
 			    struct error *err) MUST_CHECK;
 
+/* Why the store cannot be opened, "" where it is open or was not asked for. Any thread; copies at most n bytes. */
+void store_gate_trouble(struct store_gate *g, char *ret, size_t n);
+
 #endif
