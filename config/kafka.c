@@ -26,6 +26,7 @@ static const struct {
 	{ "enable.partition.eof", "lanes rest on it" },
 	{ "delivery.report.only.error", "lanes rest on it" },
 	{ "enabled_events", "lanes rest on it" },
+	{ "internal.termination.signal", "it would take SIGTERM away from us" },
 	{ "log.queue", "log lines go to stderr" },
 	{ "log.thread.name", "log lines go to stderr" },
 	{ "metadata.broker.list", "write bootstrap.servers" },

@@ -220,12 +220,17 @@ void lane_drain(struct lane *lane)
 
 /* ---- what comes next ---- */
 
+/* Before 2.3.0 librdkafka's destroy asserts where the member leads a group that it has not assigned yet (its issue 4312):
+ * a closed consumer is left to the process's end then, which is near, or to one that was fenced. */
+#define DESTROY_IS_SAFE 0x02030000
+
 static void run_close(struct worker_job *base)
 {
 	struct close_job *job = (struct close_job *)base;
 	if (job->consumer) {
 		(void)rd_kafka_consumer_close(job->consumer);
-		rd_kafka_destroy(job->consumer);
+		if (rd_kafka_version() >= DESTROY_IS_SAFE)
+			rd_kafka_destroy(job->consumer);
 	}
 	if (job->producer)
 		rd_kafka_destroy(job->producer);
@@ -343,6 +348,7 @@ static void on_tick(uv_timer_t *timer)
 	rd_kafka_event_t *event = rd_kafka_queue_poll(lane->idle_queue, 0);
 	if (event)
 		rd_kafka_event_destroy(event);
+	lane_drain_reports(lane);
 	lane_store_retry(lane);
 	if (!lane_stopping(lane) && !lane->failed)
 		lane_probe(lane);

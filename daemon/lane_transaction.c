@@ -91,6 +91,8 @@ static void done_open(struct worker_job *base)
 	lane->producer_queue = rd_kafka_queue_get_main(lane->producer);
 	rd_kafka_queue_io_event_enable(lane->producer_queue, lane->producer_fd, &one, sizeof one);
 	uv_poll_start(&lane->producer_poll, UV_READABLE, on_producer_ready);
+	lane_drain_reports(
+		lane); /* only a queue that becomes non-empty wakes the loop: errors may wait in it already */
 	struct error err;
 	if (publisher_use(&lane->publisher, lane->producer, &err) != STATUS_OK) {
 		lane_fail(lane, err.status, &err);
@@ -371,6 +373,17 @@ static void count_committed(struct lane *lane, const struct batch *batch, int64_
 	metrics_observe(m, METRIC_TRANSACTION_SECONDS, (double)took_us / 1e6);
 }
 
+static void note_position(struct lane *lane, const struct batch_shard *part)
+{
+	struct shard *shard = part->shard;
+	if (part->position.changelog >= 0 && part->position.changelog <= shard->committed.changelog)
+		log_error(
+			"lane %d: partition %d: %s was made anew: users who have not been seen since are in the local "
+			"store only, and lost to a restore without it",
+			lane->index, shard->partition, lane->ctx.config->changelog_topic);
+	shard->committed = part->position;
+}
+
 static void committed(struct lane *lane, const struct commit_job *job)
 {
 	struct error err;
@@ -379,7 +392,7 @@ static void committed(struct lane *lane, const struct commit_job *job)
 	lane_drain_reports(lane);
 	count_committed(lane, &lane->committing, job->took_us);
 	for (size_t i = 0; i < lane->committing.shards_count; i++)
-		lane->committing.shards[i].shard->committed = lane->committing.shards[i].position;
+		note_position(lane, &lane->committing.shards[i]);
 	if (!queue_store(lane, &lane->committing)) {
 		(void)error_set_memory(&err);
 		lane_fail(lane, STATUS_MEMORY, &err);

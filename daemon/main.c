@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum check { CHECK_NOT, CHECK_FILES, CHECK_BROKER };
 
@@ -154,11 +155,22 @@ static enum status dispatch(int argc, char **argv, struct error *err)
 	return run(&o, err);
 }
 
+/* A lane takes some twenty descriptors, the store as many as it has files: the soft limit is for programs with select(2). */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct error err = { 0 };
 	block_stop_signals(SIG_BLOCK);
 	blas_choose_core(argv);
+	raise_descriptors();
 	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2) */
 	enum status s = dispatch(argc, argv, &err);
 	if (s)
