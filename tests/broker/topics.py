@@ -40,12 +40,22 @@ def _reader(bootstrap, isolation):
                      "fetch.wait.max.ms": 50, **QUIET})
 
 
-def end_offsets(bootstrap, topic):
-    """The high watermarks, open transactions included: {partition: offset}."""
+def end_offsets(bootstrap, topic, timeout=60):
+    """The high watermarks, open transactions included: {partition: offset}. Waits for a broker that is coming up."""
     consumer = _reader(bootstrap, "read_uncommitted")
+    deadline = time.monotonic() + timeout
     try:
-        found = consumer.list_topics(topic, timeout=30).topics[topic]
-        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in found.partitions}
+        while True:
+            try:
+                found = consumer.list_topics(topic, timeout=10).topics[topic]
+                ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in found.partitions}
+                if ends and None not in ends.values():
+                    return {p: high for p, (_, high) in ends.items()}
+            except KafkaException:
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no end offsets of {topic}")
+            time.sleep(0.2)
     finally:
         consumer.close()
 
