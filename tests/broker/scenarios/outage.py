@@ -99,7 +99,7 @@ def outage_start_stop(site):
     check.verify(site, [backbone], inputs=inputs)
 
 
-@scenario(own_broker=True, timeout_s=150)
+@scenario(own_broker=True, timeout_s=240)
 def outage_starting(site):
     """The broker goes away at random moments of the daemon's start, and comes back."""
     site.create(2)
