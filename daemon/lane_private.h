@@ -1,5 +1,6 @@
 /* The inside of a lane, shared by its files: lane.c (thread, loop, events), lane_transaction.c (cut, commit, abort),
- * lane_partitions.c (assignment, restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's unless said otherwise.
+ * lane_partitions.c (assignment, restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's
+ * unless said otherwise.
  *
  *     STARTING ──▶ RUNNING ◀──▶ COMMITTING          records are read and applied in RUNNING and COMMITTING; a batch is
  *        ▲            │             │ failed        produced at a cut, in RUNNING only
@@ -157,10 +158,12 @@ struct lane {
 	struct publisher publisher;
 	struct batch open, committing;
 	uint64_t next_number;
-	int64_t cut_us;        /* when the last batch was cut */
-	int64_t committed_us;  /* since when the current commit runs */
-	unsigned aborts;       /* in a row */
-	int64_t abort_said_us; /* when that was logged */
+	int64_t cut_us;           /* when the last batch was cut */
+	int64_t committed_us;     /* since when the current commit runs */
+	uint64_t rejected;        /* dead letters not said yet */
+	int64_t rejected_said_us; /* when the last were; starts at 0, so that the first is said at once */
+	unsigned aborts;          /* in a row */
+	int64_t abort_said_us;    /* when that was logged */
 	char abort_reason[160];
 	uint64_t commits;     /* for fault injection */
 	unsigned abort_every; /* fault injection: every so many commits are aborted; 0 never */

@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 enum {
-	SLICE_MS = 1000,          /* a blocking call returns this often, and is resumed */
-	PAUSE_US = 200000,        /* between tries */
-	SAY_AGAIN_US = 60000000,  /* between lines about the same trouble */
-	STORE_RETRY_US = 1000000, /* between tries of a write that the disk refused */
+	SLICE_MS = 1000,            /* a blocking call returns this often, and is resumed */
+	PAUSE_US = 200000,          /* between tries */
+	SAY_AGAIN_US = 60000000,    /* between lines about the same trouble */
+	SAY_REJECTED_US = 10000000, /* between lines about dead letters */
+	STORE_RETRY_US = 1000000,   /* between tries of a write that the disk refused */
 	SEEK_TIMEOUT_MS = 5000,
 };
 
@@ -355,6 +356,21 @@ static void run_commit(struct worker_job *base)
 	job->took_us = clock_monotonic_us() - begin_us;
 }
 
+/* Dead letters are said at most every ten seconds, with the newest reason. */
+static void say_rejected(struct lane *lane, const struct batch *batch)
+{
+	int64_t now_us = clock_monotonic_us();
+	lane->rejected += batch->rejected_count;
+	if (batch->rejected_count == 0 || now_us - lane->rejected_said_us < SAY_REJECTED_US)
+		return;
+	const struct batch_rejected *last = &batch->rejected[batch->rejected_count - 1];
+	log_warning("lane %d: %llu records went to %s, the last one: %s: %s", lane->index,
+		    (unsigned long long)lane->rejected, lane->ctx.config->deadletters_topic, reason_name(last->reason),
+		    last->detail);
+	lane->rejected = 0;
+	lane->rejected_said_us = now_us;
+}
+
 static void count_committed(struct lane *lane, const struct batch *batch, int64_t took_us)
 {
 	struct metrics *m = lane->apply.metrics;
@@ -391,6 +407,7 @@ static void committed(struct lane *lane, const struct commit_job *job)
 	lane->aborts = 0;
 	lane_drain_reports(lane);
 	count_committed(lane, &lane->committing, job->took_us);
+	say_rejected(lane, &lane->committing);
 	for (size_t i = 0; i < lane->committing.shards_count; i++)
 		note_position(lane, &lane->committing.shards[i]);
 	if (!queue_store(lane, &lane->committing)) {

@@ -144,6 +144,10 @@ static enum status send_all(struct replay *r, struct error *err)
 static enum status check_topics(const struct replay *r, struct error *err)
 {
 	struct topics topics;
+	if (r->config->interactions_schema[0])
+		return config_fault(r->config, "interactions.schema", err,
+				    "replay writes peterd's own Interaction, which this schema does not read; leave it "
+				    "empty for a topic that replay fills");
 	enum status status = topics_read(r->config, 10000, &topics, err);
 	for (enum topic topic = TOPIC_INTERACTIONS; topic <= TOPIC_LABELS && !status; topic++)
 		if (topics.partitions[topic] == 0 && (topic == TOPIC_INTERACTIONS || r->labels))

@@ -27,6 +27,7 @@ void demo_view_note(struct demo_view *v, const struct update *update, int64_t la
 
 static void draw_table(struct demo_view *v, const char *summary)
 {
+	printf("\033[?7l"); /* long lines are cut at the edge: a wrapped one would be two */
 	if (v->lines)
 		printf("\033[%dA", v->lines);
 	printf("\033[K%s\n\033[K\n\033[K  %-14s %8s %10s   %s\n", summary, "user", "events", "after ms",
@@ -40,6 +41,7 @@ static void draw_table(struct demo_view *v, const char *summary)
 			       (double)row->values[2], (double)row->values[3]);
 		printf("\n");
 	}
+	printf("\033[?7h");
 	v->lines = DEMO_VIEW_ROWS + 3;
 }
 

@@ -1,5 +1,6 @@
 #include "tools/requeue.h"
 
+#include "base/clock.h"
 #include "io/client.h"
 #include "io/deadletter.h"
 #include "io/topics.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 10000, LETTERS_MAX = 1000, BYTES_MAX = 16 << 20 };
+enum { TIMEOUT_MS = 10000, PATIENCE_US = 30000000, LETTERS_MAX = 1000, BYTES_MAX = 16 << 20 };
 
 /* What has gone out of the letters of one reason. */
 struct progress {
@@ -61,14 +62,18 @@ static enum status settle(struct work *w, rd_kafka_error_t *error, const char *w
 static enum status open_producer(struct work *w, struct error *err)
 {
 	char id[300];
+	struct topics topics;
+	enum status status = topics_read(w->config, TIMEOUT_MS, &topics, err); /* do brokers answer at all? */
+	if (status)
+		return status;
 	(void)snprintf(id, sizeof id, "%s-requeue", w->config->group);
-	enum status status = client_producer(w->config, id, &w->producer, err);
+	status = client_producer(w->config, id, &w->producer, err);
 	if (status)
 		return status;
 	w->events = rd_kafka_queue_get_main(w->producer);
-	for (;;) {
+	for (int64_t until_us = clock_monotonic_us() + PATIENCE_US;;) {
 		rd_kafka_error_t *error = rd_kafka_init_transactions(w->producer, TIMEOUT_MS);
-		if (error && rd_kafka_error_is_retriable(error) && !ctl_stopping()) {
+		if (error && rd_kafka_error_is_retriable(error) && !ctl_stopping() && clock_monotonic_us() < until_us) {
 			rd_kafka_error_destroy(error);
 			continue;
 		}
@@ -182,10 +187,10 @@ static enum status commit(struct work *w, struct error *err)
 		return STATUS_OK;
 	for (struct progress *p = w->progress; p && !status; p = p->next)
 		status = send_offsets(w, p, err);
-	while (!status) {
+	for (int64_t until_us = clock_monotonic_us() + PATIENCE_US; !status;) {
 		serve_events(w, 0);
 		rd_kafka_error_t *error = rd_kafka_commit_transaction(w->producer, TIMEOUT_MS);
-		if (error && rd_kafka_error_is_retriable(error) && !ctl_stopping()) {
+		if (error && rd_kafka_error_is_retriable(error) && !ctl_stopping() && clock_monotonic_us() < until_us) {
 			rd_kafka_error_destroy(error);
 			continue;
 		}
