@@ -19,7 +19,9 @@
 #define TICK_MS 200
 #define STALL_MS 30000         /* a lane without a tick for this long is not alive */
 #define TOPICS_TIMEOUT_MS 5000 /* one try to see the topics; also how long a stop may wait for it */
-#define TWIN_MS 30000          /* fenced twice within this: another process has our name */
+#define TWIN_MS 60000          /* fenced more than so often within this: another process has our name */
+#define TWIN_FENCINGS 3
+#define HTTP_WAIT_MS 60000 /* for a taken address */
 #define RETRY_MS 500
 #define TOPICS_TRIES 4          /* brokers show a new topic a moment late */
 #define EXTEND_MS 30000         /* what systemd is asked for while starting, */
@@ -28,6 +30,11 @@
 #define COMPLAIN_EVERY_MS 60000 /* and again this often */
 
 enum phase { PREPARING, RUNNING, STOPPING };
+
+struct fencing {          /* of a lane, by the brokers */
+	int64_t first_ms; /* of those counted */
+	unsigned times;
+};
 
 struct control {
 	const struct config *config;
@@ -62,8 +69,8 @@ struct control {
 	struct metrics *metrics;
 	struct store_gate *gate;
 	struct lane_context context;
-	struct lane **lanes; /* [workers], NULL where not started or gone */
-	int64_t *fenced_ms;  /* [workers], when each was fenced; 0: not yet */
+	struct lane **lanes;      /* [workers], NULL where not started or gone */
+	struct fencing *fencings; /* [workers] */
 	size_t running;
 };
 
@@ -177,14 +184,18 @@ static void run_lane(struct control *c, size_t index)
 	c->running++;
 }
 
-/* After an outage that outlived the session a late heartbeat of our own looks like a twin's. The lane joins again, and a
- * twin that is one joins again too: of the two the older is the first to be fenced a second time. */
+/* After an outage that outlived the session, late requests of our own look like a twin's, once or twice. The lane joins
+ * again; a twin that is one does so too, and of the two the older is the first to be fenced once too often. */
 static bool may_join_again(struct control *c, size_t index, bool fenced)
 {
+	struct fencing *f = &c->fencings[index];
 	int64_t now = now_ms();
-	if (!fenced || c->phase == STOPPING || (c->fenced_ms[index] && now - c->fenced_ms[index] < TWIN_MS))
+	if (!fenced || c->phase == STOPPING)
 		return false;
-	c->fenced_ms[index] = now;
+	if (f->times == 0 || now - f->first_ms > TWIN_MS)
+		*f = (struct fencing){ .first_ms = now };
+	if (++f->times > TWIN_FENCINGS)
+		return false;
 	log_warning("lane %zu: fenced: joining the group again, to see whether another process has our name", index);
 	return true;
 }
@@ -391,9 +402,9 @@ static unsigned answer(void *arg, const char *path, struct buffer *body)
 static enum status open_memory(struct control *c, struct error *err)
 {
 	c->lanes = calloc((size_t)c->config->workers, sizeof(struct lane *));
-	c->fenced_ms = calloc((size_t)c->config->workers, sizeof *c->fenced_ms);
+	c->fencings = calloc((size_t)c->config->workers, sizeof *c->fencings);
 	c->metrics = metrics_new((size_t)c->config->workers);
-	if (!c->lanes || !c->fenced_ms || !c->metrics)
+	if (!c->lanes || !c->fencings || !c->metrics)
 		return error_set_memory(err);
 	enum status s = status_board_new((int)c->config->workers, &c->board, err);
 	if (!s)
@@ -463,7 +474,7 @@ static enum status begin_http(struct control *c, struct error *err)
 	if (s != STATUS_UNAVAILABLE)
 		return s;
 	log_warning("%s; trying again", err->text);
-	c->http_until_ms = now_ms() + TWIN_MS;
+	c->http_until_ms = now_ms() + HTTP_WAIT_MS;
 	(void)uv_timer_start(&c->http_retry, on_http_retry, RETRY_MS, RETRY_MS);
 	return STATUS_OK;
 }
@@ -510,7 +521,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 	health_free(c->health);
 	status_board_free(c->board);
 	metrics_free(c->metrics);
-	free(c->fenced_ms);
+	free(c->fencings);
 	free(c->lanes);
 	free(c);
 	return s;
