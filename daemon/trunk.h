@@ -16,7 +16,8 @@ enum status trunk_new(const struct backbone *backbone, struct user_cache *cache,
 		      struct error *err) MUST_CHECK;
 void trunk_free(struct trunk *t); /* NULL is fine */
 
-/* The embeddings of n distinct users with at least one event each, as of the ends of their sequences; out: [n, d]. Errors: STATUS_MEMORY. */
+/* The embeddings of n distinct users with at least one event each, as of the ends of their sequences; out: [n, d]. Errors:
+ * STATUS_MEMORY. */
 enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out,
 			struct error *err) MUST_CHECK;
 

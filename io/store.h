@@ -21,7 +21,8 @@
  * shard. STATUS_IO (a full disk) loses nothing: the batch is not in the store, reads go on, and a later write of the same
  * batch succeeds once the disk has room.
  *
- * Threads: store_open/close on one thread; a shard's calls from any one thread at a time, different shards at once;
+ * Threads: store_open/close on one thread; a shard is opened, reset and closed by one thread at a time, and may be read by
+ * one while another writes a batch of it (a lane's loop and its worker); different shards at once;
  * every call may block on the disk. A `visit` may read the same shard, and write nothing. */
 #ifndef IO_STORE_H
 #define IO_STORE_H
