@@ -11,6 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What cannot be written is never a missing input, whatever errno says. */
+static enum status refuse(const char *path, struct error *err)
+{
+	(void)error_set_errno(err, "%s: cannot be written", path);
+	return err->status = STATUS_IO;
+}
+
 static bool write_all(int fd, const struct atomic_file_part parts[], size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -45,11 +52,11 @@ static enum status write_in_place(const char *path, const struct atomic_file_par
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
-		return error_set_errno(err, "%s", path);
+		return refuse(path, err);
 	bool done = write_all(fd, parts, count);
-	enum status status = done ? STATUS_OK : error_set_errno(err, "%s", path);
+	enum status status = done ? STATUS_OK : refuse(path, err);
 	if (close(fd) && !status)
-		status = error_set_errno(err, "%s", path);
+		status = refuse(path, err);
 	return status;
 }
 
@@ -61,11 +68,11 @@ enum status atomic_file_write(const char *path, const struct atomic_file_part pa
 	char temporary[PATH_MAX];
 	if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
 		errno = ENAMETOOLONG;
-		return error_set_errno(err, "%s", path);
+		return refuse(path, err);
 	}
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
-		return error_set_errno(err, "%s", path);
+		return refuse(path, err);
 	bool done = write_all(fd, parts, count) && fsync(fd) == 0;
 	int code = errno;
 	if (close(fd) && done) {
@@ -80,5 +87,5 @@ enum status atomic_file_write(const char *path, const struct atomic_file_part pa
 		return STATUS_OK;
 	(void)unlink(temporary);
 	errno = code;
-	return error_set_errno(err, "%s", path);
+	return refuse(path, err);
 }

@@ -8,8 +8,8 @@
 
 #include <stddef.h>
 
-/* `parts` are written one after the other. Errors: STATUS_IO, STATUS_NO_INPUT (no such directory), STATUS_MEMORY, with the
- * path; an older file of that name is as it was then. */
+/* `parts` are written one after the other. Errors: STATUS_IO with the path, also where its directory does not exist; an
+ * older file of that name is as it was then. */
 struct atomic_file_part {
 	const void *bytes;
 	size_t length;

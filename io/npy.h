@@ -6,8 +6,7 @@
 
 #include <stddef.h>
 
-/* Writes values [rows, columns] to `path`, whole or not at all (io/atomic_file.h). Errors: STATUS_IO,
- * STATUS_NO_INPUT (no such directory), STATUS_MEMORY. */
+/* Writes values [rows, columns] to `path`, whole or not at all (base/atomic_file.h). Errors: STATUS_IO. */
 enum status npy_write(const char *path, const float *values, size_t rows, size_t columns, struct error *err) MUST_CHECK;
 
 #endif

@@ -95,8 +95,8 @@ enum status safetensors_blame(const char *path, struct error *err);
 
 /* Writes a file atomically (temporary file, fsync, rename, fsync of the directory). The bytes depend on the arguments
  * only: metadata in the given order, tensors by falling width of their type, then by name. `data` points to
- * little-endian values, `bytes` is checked. Errors: STATUS_IO, STATUS_NO_INPUT (no such directory), STATUS_MEMORY
- * (also: a string is not UTF-8), STATUS_BUG (a tensor's bytes do not fit its shape). */
+ * little-endian values, `bytes` is checked. Errors: STATUS_IO (also: no such directory), STATUS_MEMORY (also: a string
+ * is not UTF-8), STATUS_BUG (a tensor's bytes do not fit its shape). */
 enum status safetensors_write(const char *path, const struct safetensors_tensor tensors[], size_t tensor_count,
 			      const struct safetensors_string metadata[], size_t metadata_count,
 			      struct error *err) MUST_CHECK;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* NAME:PARTITIONS */
@@ -33,6 +34,14 @@ static enum status announce(const char *servers, const char *file, struct error 
 		return STATUS_OK;
 	const struct atomic_file_part parts[] = { { servers, strlen(servers) }, { "\n", 1 } };
 	return atomic_file_write(file, parts, 2, err);
+}
+
+/* Not what was given as a file and is none: /dev/stdout. */
+static void remove_file(const char *path)
+{
+	struct stat about;
+	if (lstat(path, &about) == 0 && S_ISREG(about.st_mode))
+		(void)unlink(path);
 }
 
 enum status ctl_broker(int argc, char **argv, struct error *err)
@@ -71,8 +80,8 @@ enum status ctl_broker(int argc, char **argv, struct error *err)
 		status = announce(broker_servers(broker), file, err);
 	while (!status && !ctl_stopping())
 		(void)usleep(100000);
-	if (file)
-		(void)unlink(file);
+	if (file && !status)
+		remove_file(file);
 	broker_stop(broker);
 	return status;
 }

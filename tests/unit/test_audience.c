@@ -118,8 +118,10 @@ static void npy_as_numpy_reads_it(void **state)
 	assert_int_equal(bytes[10 + header - 1], '\n');
 	assert_memory_equal(bytes + 10 + header, values, sizeof values);
 	(void)unlink(path);
-	assert_int_equal(npy_write("/nonexistent/x.npy", values, 2, 3, &err), STATUS_NO_INPUT);
+	assert_int_equal(npy_write("/nonexistent/x.npy", values, 2, 3, &err), STATUS_IO);
+	assert_string_equal(err.text, "/nonexistent/x.npy: cannot be written: No such file or directory");
 	assert_int_equal(npy_write("/dev/full", values, 2, 3, &err), STATUS_IO);
+	assert_string_equal(err.text, "/dev/full: cannot be written: No space left on device");
 }
 
 int main(void)
