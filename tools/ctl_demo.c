@@ -217,6 +217,10 @@ static enum status run(struct demo *d, struct error *err)
 {
 	struct error stop_err;
 	enum status status = prepare(d, err);
+	if (status == STATUS_UNAVAILABLE && ctl_stopping()) {
+		printf("Stopped before peterd was ready\n");
+		return STATUS_OK;
+	}
 	if (!status)
 		status = play(d, err);
 	if (!status)
