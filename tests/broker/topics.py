@@ -3,7 +3,7 @@ import functools
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 QUIET = {"log_level": 2, "socket.nagle.disable": True, "reconnect.backoff.max.ms": 1000}
 
@@ -102,3 +102,25 @@ def committed(bootstrap, group, topic, partitions):
     except KafkaException:
         return None
     return None if any(t.error for t in found) else {t.partition: max(t.offset, -1) for t in found}
+
+
+def grow(bootstrap, names, partitions):
+    """More partitions for these topics; returns once metadata shows them."""
+    client = admin(bootstrap)
+    for future in client.create_partitions([NewPartitions(n, partitions) for n in names]).values():
+        future.result(30)
+    deadline = time.monotonic() + 20
+    while any(len(client.list_topics(n, timeout=10).topics[n].partitions) < partitions for n in names):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"partitions of {names} do not appear")
+        time.sleep(0.1)
+
+
+def configure(bootstrap, name, **settings):
+    """Sets a topic's properties (dots written as underscores); None takes one back to its default."""
+    entries = [ConfigEntry(k.replace("_", "."), v if v is None else str(v),
+                           incremental_operation=AlterConfigOpType.DELETE if v is None else AlterConfigOpType.SET)
+               for k, v in settings.items()]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+    for future in admin(bootstrap).incremental_alter_configs([resource]).values():
+        future.result(30)
