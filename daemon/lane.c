@@ -190,7 +190,7 @@ static void advance(struct lane *lane, size_t at_least)
 		if (u->sequence.length > 0)
 			users[embeddable++] = u;
 	}
-	if (trunk_advance(lane->trunk, users, embeddable, &err) != STATUS_OK)
+	if (trunk_advance(lane->trunk, users, embeddable, lane->read_ahead, &err) != STATUS_OK)
 		lane_fail(lane, err.status, &err);
 }
 
@@ -449,10 +449,11 @@ static enum status open_work(struct lane *lane, struct error *err)
 {
 	const struct config *config = lane->ctx.config;
 	char name[16];
+	lane->read_ahead = true;
 	lane->store_last = &lane->store_first;
 	lane->thinning.interval_us = config->updates_min_interval_ms * 1000;
 	lane->cache.budget_bytes = (size_t)(config->cache_bytes / config->workers);
-	lane->cache.state_bytes = backbone_state_bytes(lane->ctx.backbone);
+	lane->cache.state_bytes = trunk_state_bytes(lane->ctx.backbone);
 	lane->apply = (struct shard_context){ .config = config,
 					      .backbone = lane->ctx.backbone,
 					      .decoder = lane->ctx.decoder,

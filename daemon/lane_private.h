@@ -158,6 +158,7 @@ struct lane {
 	struct publisher publisher;
 	struct batch open, committing;
 	uint64_t next_number;
+	bool read_ahead;          /* embeddings are read before the cut: most users have one event a batch */
 	int64_t cut_us;           /* when the last batch was cut */
 	int64_t committed_us;     /* since when the current commit runs */
 	uint64_t rejected;        /* dead letters not said yet */

@@ -408,6 +408,7 @@ static void committed(struct lane *lane, const struct commit_job *job)
 	lane_drain_reports(lane);
 	count_committed(lane, &lane->committing, job->took_us);
 	say_rejected(lane, &lane->committing);
+	lane->read_ahead = lane->committing.updates * 2 >= lane->committing.interactions;
 	for (size_t i = 0; i < lane->committing.shards_count; i++)
 		note_position(lane, &lane->committing.shards[i]);
 	if (!queue_store(lane, &lane->committing)) {

@@ -22,9 +22,10 @@ struct user {
 	struct shard *shard;
 	struct sequence sequence;
 	int64_t newest_offset; /* of the newest interaction reflected; -1: none */
-	void *state;           /* the trunk's, backbone_state_bytes(); NULL: none */
+	void *state;           /* the trunk's, trunk_state_bytes(); NULL: none */
 	uint32_t fresh;        /* newest events of the sequence that `state` does not reflect */
 	bool stale;            /* `state` must be rebuilt: an event was placed before the newest */
+	bool embedded;         /* behind `state` lies the embedding of exactly that state */
 	uint64_t batch;        /* number of the newest batch that changed or published it; 0: none */
 	uint64_t changed;      /* number of the newest batch that changed its sequence */
 	int64_t published_us;  /* monotonic time of its last update; meaningful while cooling */

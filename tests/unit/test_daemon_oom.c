@@ -216,7 +216,7 @@ static void the_sweep_for_expiry_fails_whole(void **state)
 static void embedding_fails_whole(void **state)
 {
 	struct trunk *trunk = NULL;
-	fx.cache.state_bytes = backbone_state_bytes(fx.backbone);
+	fx.cache.state_bytes = trunk_state_bytes(fx.backbone);
 	assert_int_equal(trunk_new(fx.backbone, &fx.cache, &trunk, &fx.err), STATUS_OK);
 	fx_apply("ann", "a", 10);
 	fx_apply("bob", "a", 20);

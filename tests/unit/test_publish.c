@@ -130,7 +130,7 @@ static int begin(void **state)
 	fx.config.updates_topic = updates;
 	fx.config.changelog_topic = changelog;
 	fx.config.deadletters_topic = deadletters;
-	fx.cache.state_bytes = backbone_state_bytes(fx.backbone);
+	fx.cache.state_bytes = trunk_state_bytes(fx.backbone);
 	if (trunk_new(fx.backbone, &fx.cache, &trunk, &fx.err) != STATUS_OK)
 		return -1;
 	publisher = (struct publisher){ .config = &fx.config,
