@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 enum { PARTS = 37, ROUNDS = 300 };
 
@@ -63,6 +64,26 @@ static void parts_run_at_once(void **state)
 	threads_free(t);
 }
 
+static void tarry(void *job, uint32_t number)
+{
+	const struct timespec moment = { .tv_nsec = number ? 2000000 : 0 };
+	(void)nanosleep(&moment, NULL);
+	atomic_store(&((atomic_bool *)job)[number], true);
+}
+
+static void the_return_waits(void **state)
+{
+	struct threads *t = pool(3);
+	struct parallel p = threads_parallel(t);
+	for (int round = 0; round < 10; round++) {
+		atomic_bool ready[3] = { false };
+		p.run(p.arg, 3, tarry, ready);
+		for (int i = 0; i < 3; i++)
+			assert_true(atomic_load(&ready[i]));
+	}
+	threads_free(t);
+}
+
 struct masks {
 	pthread_barrier_t barrier;
 	pthread_t caller;
@@ -103,9 +124,8 @@ static void opens_and_closes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_part_once),
-		cmocka_unit_test(parts_run_at_once),
-		cmocka_unit_test(signals_are_the_callers),
+		cmocka_unit_test(every_part_once),  cmocka_unit_test(parts_run_at_once),
+		cmocka_unit_test(the_return_waits), cmocka_unit_test(signals_are_the_callers),
 		cmocka_unit_test(opens_and_closes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
