@@ -1,7 +1,6 @@
 #include "io/audience.h"
 
 #include "base/hash.h"
-#include "io/events_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +123,12 @@ static enum status sort_rows(struct audience *a, const struct rows *rows, struct
 
 enum status audience_load(const char *path, struct audience **ret, struct error *err)
 {
+	return audience_load_observed(path, NULL, ret, err);
+}
+
+enum status audience_load_observed(const char *path, const struct audience_observer *observer, struct audience **ret,
+				   struct error *err)
+{
 	struct events_file *file = NULL;
 	struct rows rows = { 0 };
 	struct audience *a = calloc(1, sizeof *a);
@@ -138,6 +143,8 @@ enum status audience_load(const char *path, struct audience **ret, struct error 
 			break;
 		if (!status)
 			status = add_row(a, &rows, &row, err);
+		if (!status && observer)
+			status = observer->each(observer->arg, &row, events_file_share(file), err);
 	}
 	events_file_close(file);
 	if (!status)
