@@ -2,14 +2,13 @@
 
 #include "model/backbone.h"
 #include "model/safetensors.h"
+#include "model/vocabulary_write.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define JSON_ITEMS 10000 /* up to so many ids go into the metadata, more into tensors */
 #define PER_CONVOLUTION 4
 
 struct tensors {
@@ -30,12 +29,12 @@ static float uniform(uint64_t *state)
 	return (float)((z ^ (z >> 31)) >> 40) * 0x1p-23F - 1.0F;
 }
 
-static void *add(struct tensors *t, const char *name, enum safetensors_type type, unsigned rank, const uint64_t shape[])
+static float *add(struct tensors *t, const char *name, unsigned rank, const uint64_t shape[])
 {
 	size_t values = 1;
 	for (unsigned i = 0; i < rank; i++)
 		values *= (size_t)shape[i];
-	void *data = t->count < t->capacity ? malloc(values * safetensors_type_bytes(type) + 1) : NULL;
+	float *data = t->count < t->capacity ? malloc(values * sizeof *data + 1) : NULL;
 	if (data == NULL) {
 		t->failed = true;
 		return NULL;
@@ -43,11 +42,11 @@ static void *add(struct tensors *t, const char *name, enum safetensors_type type
 	struct safetensors_tensor *tensor = &t->list[t->count];
 	(void)snprintf(t->names[t->count], sizeof t->names[0], "%s", name);
 	tensor->name = t->names[t->count];
-	tensor->type = type;
+	tensor->type = SAFETENSORS_F32;
 	tensor->rank = rank;
 	memcpy(tensor->shape, shape, rank * sizeof shape[0]);
 	tensor->data = data;
-	tensor->bytes = values * safetensors_type_bytes(type);
+	tensor->bytes = values * sizeof *data;
 	t->count++;
 	return data;
 }
@@ -56,7 +55,7 @@ static void *add(struct tensors *t, const char *name, enum safetensors_type type
 static void add_floats(struct tensors *t, const char *name, unsigned rank, const uint64_t shape[], float centre,
 		       float range)
 {
-	float *data = add(t, name, SAFETENSORS_F32, rank, shape);
+	float *data = add(t, name, rank, shape);
 	size_t values = data == NULL ? 0 : t->list[t->count - 1].bytes / sizeof *data;
 	for (size_t i = 0; i < values; i++)
 		data[i] = centre + range * uniform(&t->random);
@@ -93,36 +92,6 @@ static void add_weights(struct tensors *t, const struct random_backbone *r, size
 	}
 }
 
-static void add_vocabulary(struct tensors *t, const char *const items[], size_t count)
-{
-	uint64_t length = 0;
-	for (size_t i = 0; i < count; i++)
-		length += strlen(items[i]);
-	const uint64_t ends = (uint64_t)count + 1;
-	char *bytes = add(t, "vocabulary.bytes", SAFETENSORS_U8, 1, &length);
-	int64_t *offsets = add(t, "vocabulary.offsets", SAFETENSORS_I64, 1, &ends);
-	if (bytes == NULL || offsets == NULL)
-		return;
-	offsets[0] = 0;
-	for (size_t i = 0; i < count; i++) {
-		size_t n = strlen(items[i]);
-		memcpy(bytes + offsets[i], items[i], n);
-		offsets[i + 1] = offsets[i] + (int64_t)n;
-	}
-}
-
-/* The ids as a JSON array, malloc'd, or NULL when out of memory or no UTF-8. */
-static char *vocabulary_text(const char *const items[], size_t count)
-{
-	json_t *array = json_array();
-	bool good = array != NULL;
-	for (size_t i = 0; good && i < count; i++)
-		good = json_array_append_new(array, json_string(items[i])) == 0;
-	char *text = good ? json_dumps(array, JSON_COMPACT) : NULL;
-	json_decref(array);
-	return text;
-}
-
 static enum status write_file(const char *path, const struct random_backbone *r, const struct tensors *t,
 			      const char *vocabulary, struct error *err)
 {
@@ -148,7 +117,7 @@ static enum status write_file(const char *path, const struct random_backbone *r,
 	size_t count = 11;
 	if (!r->causal)
 		metadata[count++] = (struct safetensors_string){ "window", window };
-	if (vocabulary != NULL) /* else it is in the tensors */
+	if (vocabulary != NULL)
 		metadata[count++] = (struct safetensors_string){ "vocabulary", vocabulary };
 	return safetensors_write(path, t->list, t->count, metadata, count, err);
 }
@@ -156,15 +125,18 @@ static enum status write_file(const char *path, const struct random_backbone *r,
 static enum status write_tensors(const char *path, const struct random_backbone *r, const char *const items[],
 				 size_t item_count, size_t blocks, struct tensors *t, struct error *err)
 {
-	char *vocabulary = NULL;
+	struct vocabulary_form vocabulary = { 0 };
 	add_weights(t, r, item_count, blocks);
-	if (item_count > JSON_ITEMS)
-		add_vocabulary(t, items, item_count);
-	else
-		vocabulary = vocabulary_text(items, item_count);
-	bool failed = t->failed || (item_count <= JSON_ITEMS && vocabulary == NULL);
-	enum status status = failed ? error_set_memory(err) : write_file(path, r, t, vocabulary, err);
-	free(vocabulary);
+	if (t->failed)
+		return error_set_memory(err);
+	enum status status = vocabulary_form_make(items, item_count, &vocabulary, err);
+	const size_t own = t->count;
+	for (size_t i = 0; i < vocabulary.tensor_count; i++)
+		t->list[t->count++] = vocabulary.tensors[i];
+	if (status == STATUS_OK)
+		status = write_file(path, r, t, vocabulary.text, err);
+	t->count = own;
+	vocabulary_form_free(&vocabulary);
 	return status;
 }
 
@@ -174,7 +146,7 @@ enum status random_backbone_write(const char *path, const struct random_backbone
 	size_t blocks = 1;
 	for (const char *at = r->dilations; *at != '\0'; at++)
 		blocks += *at == ',';
-	struct tensors t = { .capacity = 3 + 2 * PER_CONVOLUTION * blocks, .random = r->seed };
+	struct tensors t = { .capacity = 1 + VOCABULARY_TENSORS + 2 * PER_CONVOLUTION * blocks, .random = r->seed };
 	t.list = calloc(t.capacity, sizeof t.list[0]);
 	t.names = calloc(t.capacity, sizeof t.names[0]);
 	enum status status = t.list == NULL || t.names == NULL
