@@ -1,0 +1,137 @@
+"""peterctl as people meet it: exit codes, one line that says what is wrong, Ctrl-C."""
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import topics
+from daemon import die_with_parent, run
+from registry import scenario
+
+
+def fails(command, code, *words, seconds=30, **more):
+    """The command ends with this code, within so many seconds, and one line on stderr that holds the words."""
+    begun = time.monotonic()
+    done = run(command, timeout=60, **more)
+    took = time.monotonic() - begun
+    said = done.stderr.splitlines()
+    what = " ".join(command[1:])
+    assert done.returncode == code, f"{what}: exit {done.returncode}, expected {code}: {done.stderr!r}"
+    assert len(said) == 1, f"{what}: {len(said)} lines on stderr: {done.stderr!r}"
+    for word in words:
+        assert word in said[0], f"{what}: the line does not name {word!r}: {said[0]!r}"
+    assert took < seconds, f"{what}: took {took:.1f} s"
+
+
+@scenario(timeout_s=60)
+def ctl_outputs(site):
+    """What cannot be written is an I/O error, and what is no file is not removed."""
+    backbone = site.backbone(site.stream(61))
+    events = os.path.join(site.folder, "events.csv")
+    with open(events, "w") as out:
+        out.write("user_id,item_id,timestamp\nu,a,1\n")
+    embed = [site.peterctl, "embed", "--backbone", backbone.path, "--events", events, "--out"]
+    fails([*embed, "/nonexistent/x.npy"], 74, "/nonexistent/x.npy: cannot be written")
+    fails([*embed, "/dev/full"], 74, "/dev/full: cannot be written")
+    fails([*embed, os.path.join(site.folder, "x.npy"), "--users-out", events + "/u"], 74, events + "/u")
+    fails([site.peterctl, "broker", "--bootstrap-file", "/dev/full"], 74, "/dev/full")
+    assert os.path.exists("/dev/full"), "the device is gone"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([site.peterctl, "schema"], stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert done.returncode == 74, f"a full standard output: {done.returncode}"
+
+
+@scenario(timeout_s=60)
+def ctl_away(site):
+    """No broker there: exit 69 within ten seconds or so, one line with the reason."""
+    site.create(1)
+    config = site.daemon(site.backbone(site.stream(62)))
+    config.config["kafka"]["bootstrap.servers"] = "127.0.0.1:9"
+    path = config.write_config()
+    events = os.path.join(site.folder, "events.csv")
+    with open(events, "w") as out:
+        out.write("user_id,item_id,timestamp\nu,a,1\n")
+    commands = [(*command, "--config", path) for command in (
+        ("topics", "create"), ("watch",), ("deadletter", "list"), ("deadletter", "requeue"), ("replay", "--events", events))]
+    commands.append(("demo", "--bootstrap", "127.0.0.1:9"))
+    with ThreadPoolExecutor(len(commands)) as pool:
+        for future in [pool.submit(fails, [site.peterctl, *c], 69, "Connection refused", seconds=18) for c in commands]:
+            future.result()
+
+
+@scenario(own_broker=True, timeout_s=120)
+def ctl_watch_away(site):
+    """A watch that loses its broker says so in one line, and goes on when it comes back."""
+    site.create(1)
+    stream = site.stream(63)
+    daemon = site.daemon(site.backbone(stream)).start()
+    daemon.wait_ready()
+    out, err = (os.path.join(site.folder, name) for name in ("watch.out", "watch.err"))
+    with open(out, "w") as stdout, open(err, "w") as stderr:
+        watch = subprocess.Popen([site.peterctl, "watch", "--config", daemon.path], stdout=stdout, stderr=stderr,
+                                 preexec_fn=die_with_parent)
+
+    def await_size(path, least, seconds=30):
+        deadline = time.monotonic() + seconds
+        while os.path.getsize(path) <= least:
+            assert watch.poll() is None, f"watch ended with {watch.returncode}: {open(err).read()}"
+            assert time.monotonic() < deadline, f"{os.path.basename(path)} does not grow: {open(err).read()!r}"
+            time.sleep(0.1)
+
+    try:
+        time.sleep(2)  # it starts at the end
+        site.produce(stream.take(50))
+        await_size(out, 0)
+        site.cluster.kill()
+        await_size(err, 0)
+        time.sleep(3)
+        said = open(err).read().splitlines()
+        assert len(said) == 1 and "waiting for brokers" in said[0], f"it says {said}"
+        site.cluster.start()
+        before = os.path.getsize(out)
+        site.produce(stream.take(50))
+        await_size(out, before, 60)
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def processes_in(folder):
+    """Processes whose command line names the folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = open(f"/proc/{pid}/cmdline", "rb").read()
+        except OSError:
+            continue
+        if folder.encode() in command:
+            found.append(int(pid))
+    return found
+
+
+@scenario(timeout_s=120)
+def ctl_demo_stopped(site):
+    """Ctrl-C at any moment of the demo: exit 0, nothing left running, no file left, no topic left."""
+    for number, wait in ((signal.SIGINT, 0), (signal.SIGINT, 0.3), (signal.SIGTERM, 0.8), (signal.SIGINT, 1.5),
+                         (signal.SIGINT, 5)):
+        for arguments in ((), ("--bootstrap", site.bootstrap)):
+            folder = tempfile.mkdtemp(dir=site.folder)
+            demo = subprocess.Popen([site.peterctl, "demo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    text=True, env={**os.environ, "TMPDIR": folder}, preexec_fn=die_with_parent)
+            try:
+                while not os.listdir(folder):  # before that there is nothing to leave behind
+                    time.sleep(0.01)
+                time.sleep(wait)
+                demo.send_signal(number)
+                said = demo.communicate(timeout=60)[0]
+            finally:
+                demo.kill()
+            assert demo.returncode == 0, f"stopped after {wait} s: exit {demo.returncode}: {said}"
+            assert not os.listdir(folder), f"stopped after {wait} s, left: {os.listdir(folder)}"
+            assert not processes_in(folder), f"stopped after {wait} s, still running: {processes_in(folder)}"
+    left = [t for t in topics.admin(site.bootstrap).list_topics(timeout=10).topics if t.startswith("peterd-demo-")]
+    assert not left, f"topics left: {left}"
