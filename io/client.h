@@ -2,9 +2,9 @@
  * rests on fixed (isolation level, group and transactional ids, offset commits, partitioner: a property that sets one of
  * those to something else is refused).
  *
- * Handles are the caller's, closed with rd_kafka_destroy (which may block: never on a loop). librdkafka's log lines go
- * to base/log, repeated ones thinned. Errors: STATUS_CONFIG for a property that librdkafka refuses, with file, line and
- * name; STATUS_MEMORY.
+ * Handles are the caller's. Readers are closed with rd_kafka_destroy, producers and members of a group as below; either
+ * may block: never on a loop. librdkafka's log lines go to base/log, repeated ones thinned. Errors: STATUS_CONFIG for a
+ * property that librdkafka refuses, with file, line and name; STATUS_MEMORY.
  *
  * Memory: a consumer queues at most about queued.max.messages.kbytes (32 MiB) and one fetch, a producer
  * queue.buffering.max.kbytes (64 MiB) or queue.buffering.max.messages (200,000): beyond, rd_kafka_produce says
@@ -34,6 +34,17 @@ enum status client_reader(const struct config *config, rd_kafka_t **ret, struct 
  * reports of failures only, as events of the main queue. */
 enum status client_producer(const struct config *config, const char *transactional_id, rd_kafka_t **ret,
 			    struct error *err) MUST_CHECK;
+
+/* librdkafka's lines become debug ones from now on, for a program that says in one line of its own what went wrong.
+ * Before the first handle. */
+void client_hide_log(void);
+
+/* Closes a producer of any kind, failed or not. What it has queued or in flight is dropped, with its reports and errors;
+ * the caller has given its queues and topics back. NULL is fine. */
+void client_close_producer(rd_kafka_t *producer);
+
+/* Closes a lane's consumer, whose queues the caller has given back. NULL is fine. */
+void client_close_member(rd_kafka_t *consumer);
 
 /* The last broker-level error of any handle (all brokers down, authentication), "" for none since the last success.
  * For readiness. Any thread; copies at most n bytes with the NUL. */

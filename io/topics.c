@@ -9,7 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_PARTITIONS = 6, LOOK_AGAIN_MS = 100, SETTLE_MS = 2000 };
+enum {
+	DEFAULT_PARTITIONS = 6,
+	LOOK_AGAIN_MS = 100,
+	SETTLE_MS = 2000,
+	ANSWER_MS = 10000, /* for the first answer: brokers that are there give it, whatever time the rest may take */
+};
 
 /* How each topic is made. Dead letters keep the time of the record that they hold, which may be years old: a retention
  * by time would throw them away at once. Tombstones of the changelog stay as long as a local store is believed. */
@@ -294,7 +299,7 @@ static enum status create_from(const struct config *config, enum topic first, in
 	enum status status = client_reader(config, &rk, err);
 	if (status)
 		return status;
-	status = read_metadata(rk, config, timeout_ms, false, &topics, err);
+	status = read_metadata(rk, config, timeout_ms < ANSWER_MS ? timeout_ms : ANSWER_MS, false, &topics, err);
 	if (!status && first > TOPIC_INTERACTIONS && topics.partitions[TOPIC_INTERACTIONS] == 0)
 		status = missing(config, TOPIC_INTERACTIONS, err);
 	if (!status)

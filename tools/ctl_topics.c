@@ -35,8 +35,8 @@ enum status ctl_topics(int argc, char **argv, struct error *err)
 		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
 		{ "partitions", CTL_WHOLE, false, &partitions, "N",
 		  "partitions of missing inputs; default: as the other input, or 6", 1, 100000 },
-		{ "timeout-ms", CTL_WHOLE, false, &timeout_ms, "MS", "give up after this; default 30000", 100,
-		  3600000 },
+		{ "timeout-ms", CTL_WHOLE, false, &timeout_ms, "MS",
+		  "give up after this; default 30000; where no broker answers at all, after 10000", 100, 3600000 },
 	};
 	const struct ctl_usage usage = {
 		"topics create",

@@ -1,5 +1,6 @@
 #include "tools/feed.h"
 
+#include "base/log.h"
 #include "io/client.h"
 #include "tools/ctl.h"
 
@@ -14,6 +15,8 @@ struct feed {
 	rd_kafka_topic_t *interactions;
 	rd_kafka_topic_t *labels;
 	int64_t queued;
+	int waited_for;     /* undelivered records when it was last waited */
+	bool said;          /* that brokers are in trouble */
 	enum status failed; /* the first failed delivery, in `failure` */
 	struct error failure;
 };
@@ -43,13 +46,12 @@ void feed_close(struct feed *f)
 {
 	if (!f)
 		return;
-	(void)rd_kafka_purge(f->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
 	if (f->interactions)
 		rd_kafka_topic_destroy(f->interactions);
 	if (f->labels)
 		rd_kafka_topic_destroy(f->labels);
 	rd_kafka_queue_destroy(f->reports);
-	rd_kafka_destroy(f->producer);
+	client_close_producer(f->producer);
 	free(f);
 }
 
@@ -77,11 +79,29 @@ static void note_reports(struct feed *f, rd_kafka_event_t *event)
 					      rd_kafka_topic_name(message->rkt), rd_kafka_err2str(message->err));
 }
 
+/* What is waited for should not be a riddle; once, until something is delivered again. */
+static void say_trouble(struct feed *f)
+{
+	char trouble[256];
+	int undelivered = rd_kafka_outq_len(f->producer);
+	if (undelivered < f->waited_for) {
+		client_note_success();
+		f->said = false;
+	}
+	f->waited_for = undelivered;
+	client_last_error(trouble, sizeof trouble);
+	if (*trouble && !f->said)
+		log_warning("waiting for brokers: %s", trouble);
+	f->said = f->said || *trouble;
+}
+
 /* Serves one report, waiting for it at most wait_ms. False: there was none. */
 static bool serve(struct feed *f, int wait_ms)
 {
 	char why[256];
 	rd_kafka_event_t *event = rd_kafka_queue_poll(f->reports, wait_ms);
+	if (!event && wait_ms > 0)
+		say_trouble(f);
 	if (!event)
 		return false;
 	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)

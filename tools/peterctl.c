@@ -1,6 +1,7 @@
 /* peterctl: the tool for people. See ctl.h; each command is a file. */
 #include "tools/ctl.h"
 
+#include "io/client.h"
 #include "model/blas.h"
 
 #include <signal.h>
@@ -72,6 +73,7 @@ int main(int argc, char **argv)
 	struct error err = { 0 };
 	blas_choose_core(argv);
 	(void)signal(SIGPIPE, SIG_IGN);
+	client_hide_log();
 	enum status status = dispatch(argc, argv, &err);
 	if (fflush(stdout) != 0 && status == STATUS_OK)
 		status = error_set_errno(&err, "standard output");

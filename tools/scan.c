@@ -1,6 +1,7 @@
 #include "tools/scan.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "io/client.h"
 #include "io/topics.h"
 #include "tools/ctl.h"
@@ -18,6 +19,7 @@ struct scan {
 	int64_t *stops; /* [partitions]: where to stop; -1: not known yet, DONE: read so far */
 	int32_t partitions;
 	int32_t ended_count;
+	bool said; /* that brokers are in trouble */
 };
 
 static bool passes_by_itself(rd_kafka_resp_err_t code)
@@ -139,10 +141,26 @@ static bool note_position(struct scan *s, int32_t partition, int64_t next)
 	return within;
 }
 
+/* What is waited for should not be a riddle; once, until something is read again. */
+static void say_trouble(struct scan *s, const rd_kafka_message_t *message)
+{
+	char trouble[256];
+	if (message && (!message->err || message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)) {
+		client_note_success();
+		s->said = false;
+		return;
+	}
+	client_last_error(trouble, sizeof trouble);
+	if (*trouble && !s->said)
+		log_warning("topic %s: waiting for brokers: %s", s->topic, trouble);
+	s->said = s->said || *trouble;
+}
+
 enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, struct error *err)
 {
 	rd_kafka_message_t *message = rd_kafka_consumer_poll(s->reader, wait_ms);
 	*ret = NULL;
+	say_trouble(s, message);
 	if (!message)
 		return STATUS_OK;
 	if (!message->err && note_position(s, message->partition, message->offset + 1)) {

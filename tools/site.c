@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512 };
+enum { ANSWER_MS = 10000, TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512 };
 
 struct site {
 	char directory[PATH_BYTES];
@@ -91,9 +91,11 @@ static enum status make_topics(struct site *s, const struct site_options *o, str
 {
 	struct topics topics;
 	enum status status = STATUS_OK;
-	s->topics = !s->broker;
-	if (!s->broker)
-		return topics_create(s->config, o->partitions, TIMEOUT_MS, &topics, err);
+	if (!s->broker) {
+		status = topics_read(s->config, ANSWER_MS, &topics, err);
+		s->topics = !status;
+		return status ? status : topics_create(s->config, o->partitions, TIMEOUT_MS, &topics, err);
+	}
 	for (enum topic topic = TOPIC_INTERACTIONS; topic < TOPIC_COUNT && !status; topic++)
 		status = broker_topic(s->broker, topic_name(s->config, topic), o->partitions, err);
 	return status;
