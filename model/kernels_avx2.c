@@ -20,6 +20,7 @@
 #define MUL(a, b) _mm256_mul_ps(a, b)
 #define MAX(a, b) _mm256_max_ps(a, b)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define GATE(y, v) _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ), v)
 #define SUM(v) sum_lanes(v)
 
 static inline float sum_lanes(__m256 v)
@@ -33,6 +34,7 @@ static inline float sum_lanes(__m256 v)
 #define FOR_EACH_TILE(T) T(1, 4) T(2, 2) T(3, 2) T(4, 1) T(5, 1) T(6, 1)
 
 #include "model/kernels_vector.h"
+#include "model/layers_vector.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

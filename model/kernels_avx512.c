@@ -20,12 +20,14 @@
 #define MUL(a, b) _mm512_mul_ps(a, b)
 #define MAX(a, b) _mm512_max_ps(a, b)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define GATE(y, v) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), v)
 #define SUM(v) _mm512_reduce_add_ps(v)
 
 #define TILE_ROWS 6
 #define FOR_EACH_TILE(T) T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4)
 
 #include "model/kernels_vector.h"
+#include "model/layers_vector.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
