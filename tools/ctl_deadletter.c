@@ -115,6 +115,26 @@ static enum status list(struct list *l, const struct config *config, struct erro
 	return status;
 }
 
+/* A reason that no letter has would show an empty list, as if all were well. NULL: every reason. */
+static enum status check_reason(const char *reason, struct error *err)
+{
+	const char *names[REASON_COUNT - 1];
+	char all[256] = "";
+	size_t used = 0;
+	for (size_t i = 0; i < CTL_COUNT(names); i++) {
+		names[i] = reason_name((enum reason)(i + 1));
+		if (!reason || !strcmp(reason, names[i]))
+			return STATUS_OK;
+		if (used < sizeof all)
+			used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", names[i]);
+	}
+	const char *nearest = ctl_nearest(reason, names, CTL_COUNT(names));
+	if (nearest)
+		return error_set(err, STATUS_USAGE, "--reason: %s is none; did you mean %s? There are %s", reason,
+				 nearest, all);
+	return error_set(err, STATUS_USAGE, "--reason: %s is none; there are %s", reason, all);
+}
+
 static enum status run_list(int argc, char **argv, struct error *err)
 {
 	const char *config_path = NULL;
@@ -139,7 +159,9 @@ static enum status run_list(int argc, char **argv, struct error *err)
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
-	status = config_load(config_path, &config, err);
+	status = check_reason(l.reason, err);
+	if (!status)
+		status = config_load(config_path, &config, err);
 	if (status)
 		return status;
 	status = list(&l, config, err);
@@ -177,7 +199,9 @@ static enum status run_requeue(int argc, char **argv, struct error *err)
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
-	status = config_load(config_path, &config, err);
+	status = check_reason(reason, err);
+	if (!status)
+		status = config_load(config_path, &config, err);
 	if (status)
 		return status;
 	ctl_stop_on_signals();

@@ -44,6 +44,16 @@ def ctl_outputs(site):
 
 
 @scenario(timeout_s=60)
+def ctl_usage(site):
+    """A command line that is wrong: exit 64 and what would be right."""
+    path = site.daemon(site.backbone(site.stream(64))).write_config()
+    for command in ("list", "requeue"):
+        fails([site.peterctl, "deadletter", command, "--config", path, "--reason", "nosuch"], 64, "nosuch",
+              "undecodable, schema, missing_field, timestamp, oversize")
+        fails([site.peterctl, "deadletter", command, "--config", path, "--reason", "oversized"], 64, "did you mean oversize?")
+
+
+@scenario(timeout_s=60)
 def ctl_away(site):
     """No broker there: exit 69 within ten seconds or so, one line with the reason."""
     site.create(1)
