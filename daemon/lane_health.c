@@ -16,7 +16,7 @@ enum {
 	PROBE_TIMEOUT_MS = 2000,
 	UNCOVERED_PROBES = 2,      /* in a row before a rebalance is asked for */
 	ABORTS_IN_A_ROW = 3,       /* that are no accident any more */
-	STUCK_COMMIT_US = 5000000, /* a commit that takes longer means that brokers are away */
+	STUCK_COMMIT_US = 5000000, /* a commit or an abort that takes longer means that brokers are away */
 };
 
 /* Whether every partition of interactions has an owner; the first lane of each process looks. */
@@ -129,8 +129,9 @@ static void describe_trouble(struct lane *lane, char *out, size_t n)
 		(void)snprintf(out, n, "brokers: %s", brokers);
 	else if (lane->phase == LANE_STARTING)
 		(void)snprintf(out, n, "waiting for the brokers to open a transactional producer");
-	else if (lane->phase == LANE_COMMITTING && stuck_us > STUCK_COMMIT_US)
-		(void)snprintf(out, n, "brokers: a commit has waited for %lld s", (long long)stuck_us / 1000000);
+	else if ((lane->phase == LANE_COMMITTING || lane->phase == LANE_ABORTING) && stuck_us > STUCK_COMMIT_US)
+		(void)snprintf(out, n, "brokers: %s has waited for %lld s",
+			       lane->phase == LANE_COMMITTING ? "a commit" : "an abort", (long long)stuck_us / 1000000);
 	else if (lane->aborts >= ABORTS_IN_A_ROW)
 		(void)snprintf(out, n, "%u transactions in a row were aborted: %.100s", lane->aborts,
 			       lane->abort_reason);

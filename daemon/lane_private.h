@@ -160,7 +160,7 @@ struct lane {
 	uint64_t next_number;
 	bool read_ahead;          /* embeddings are read before the cut: most users have one event a batch */
 	int64_t cut_us;           /* when the last batch was cut */
-	int64_t committed_us;     /* since when the current commit runs */
+	int64_t committed_us;     /* since when the current commit or abort runs */
 	uint64_t rejected;        /* dead letters not said yet */
 	int64_t rejected_said_us; /* when the last were; starts at 0, so that the first is said at once */
 	unsigned aborts;          /* in a row */

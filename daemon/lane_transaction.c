@@ -522,6 +522,7 @@ static void start_abort(struct lane *lane, bool in_transaction, const char *why)
 	const struct publisher *p = &lane->publisher;
 	note_abort(lane, why, "back to the last commit");
 	lane->phase = LANE_ABORTING;
+	lane->committed_us = clock_monotonic_us();
 	*job = (struct abort_job){ .job = { .run = run_abort, .done = done_abort },
 				   .lane = lane,
 				   .producer = in_transaction ? lane->producer : NULL,

@@ -2,6 +2,7 @@
  * being given away, and which of the waiting store writes go with one that has left. */
 #include "shard_fixture.h"
 
+#include "base/clock.h"
 #include "daemon/lane_private.h"
 
 static struct lane *lane;
@@ -165,6 +166,36 @@ static void what_never_leaves_stays_whole(void **state)
 	assert_ptr_equal(lane->store_first->parts[1].shard, leaving);
 }
 
+/* ---- what the outside is told ---- */
+
+static void expect_told(struct status_board *board, enum lane_phase phase, int64_t for_us, const char *reason)
+{
+	struct lane_status status;
+	lane->phase = phase;
+	lane->committed_us = clock_monotonic_us() - for_us;
+	lane_publish_health(lane);
+	assert_int_equal(status_board_read(board, 0, &status, &fx.err), STATUS_OK);
+	assert_string_equal(status.reason, reason);
+	assert_int_equal(status.ready, reason[0] == '\0');
+	lane_status_clear(&status);
+}
+
+/* Brokers may answer every question and yet not end a transaction: readiness says so. */
+static void a_transaction_that_does_not_end_is_said(void **state)
+{
+	struct status_board *board;
+	assert_int_equal(status_board_new(1, &board, &fx.err), STATUS_OK);
+	lane->ctx.board = board;
+	lane->assigned_once = true;
+	lane->shards = NULL;
+	expect_told(board, LANE_COMMITTING, 3000000, "");
+	expect_told(board, LANE_COMMITTING, 7500000, "brokers: a commit has waited for 7 s");
+	expect_told(board, LANE_ABORTING, 3000000, "");
+	expect_told(board, LANE_ABORTING, 9500000, "brokers: an abort has waited for 9 s");
+	expect_told(board, LANE_RUNNING, 9500000, "");
+	status_board_free(board);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -175,6 +206,7 @@ int main(void)
 		TEST(dropping_batches_drops_their_users_once),
 		TEST(a_partition_that_leaves_takes_only_its_own_writes),
 		TEST(what_never_leaves_stays_whole),
+		TEST(a_transaction_that_does_not_end_is_said),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
