@@ -6,6 +6,8 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistr.h>
@@ -22,7 +24,8 @@ struct events_file {
 struct labels_file {
 	struct csv *csv;
 	struct slice task; /* stands for the column; data NULL: the column */
-	int task_column;
+	struct slice only; /* rows of other tasks are passed over; data NULL: none are */
+	int task_column;   /* -1: none */
 	int user_id;
 	int label;
 	int timestamp;
@@ -152,16 +155,23 @@ void events_file_close(struct events_file *f)
 	free(f);
 }
 
-enum status labels_file_open(const char *path, const char *task, struct labels_file **ret, struct error *err)
+/* `only`: the task is a column's where there is one. */
+static enum status open_labels(const char *path, const char *task, bool only, struct labels_file **ret,
+			       struct error *err)
 {
+	const struct slice name = { (const uint8_t *)task, task ? strlen(task) : 0 };
 	struct labels_file *f = calloc(1, sizeof *f);
 	if (!f)
 		return error_set_memory(err);
 	enum status status = csv_open(path, &f->csv, err);
-	if (task)
-		f->task = (struct slice){ (const uint8_t *)task, strlen(task) };
-	else if (!status)
+	if (!status && !task)
 		status = need_column(f->csv, "task", &f->task_column, err);
+	else if (!status)
+		f->task_column = csv_column(f->csv, "task");
+	if (!status && only && f->task_column >= 0)
+		f->only = name;
+	else
+		f->task = name;
 	if (!status)
 		status = need_column(f->csv, "user_id", &f->user_id, err);
 	if (!status)
@@ -176,10 +186,37 @@ enum status labels_file_open(const char *path, const char *task, struct labels_f
 	return STATUS_OK;
 }
 
+enum status labels_file_open(const char *path, const char *task, struct labels_file **ret, struct error *err)
+{
+	return open_labels(path, task, false, ret, err);
+}
+
+enum status labels_file_open_task(const char *path, const char *task, struct labels_file **ret, struct error *err)
+{
+	return open_labels(path, task, true, ret, err);
+}
+
+/* The next record that is of the task asked for. */
+static enum status next_fields(struct labels_file *f, const struct slice **ret, struct error *err)
+{
+	const struct slice *fields;
+	for (;;) {
+		enum status status = csv_next(f->csv, &fields, err);
+		if (status)
+			return status;
+		if (!fields || !f->only.data ||
+		    (fields[f->task_column].length == f->only.length &&
+		     !memcmp(fields[f->task_column].data, f->only.data, f->only.length)))
+			break;
+	}
+	*ret = fields;
+	return STATUS_OK;
+}
+
 enum status labels_file_next(struct labels_file *f, struct labels_row *ret, bool *ret_found, struct error *err)
 {
 	const struct slice *fields;
-	enum status status = csv_next(f->csv, &fields, err);
+	enum status status = next_fields(f, &fields, err);
 	if (status)
 		return status;
 	*ret_found = fields != NULL;
@@ -212,6 +249,16 @@ enum status labels_file_number(const struct labels_file *f, const struct labels_
 			       struct error *err)
 {
 	return parse_real(f->csv, "label", row->label, ret, err);
+}
+
+enum status labels_file_fault(const struct labels_file *f, struct error *err, const char *format, ...)
+{
+	char text[sizeof err->text];
+	va_list args;
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	return csv_fault(f->csv, err, "%s", text);
 }
 
 void labels_file_close(struct labels_file *f)

@@ -41,9 +41,16 @@ enum status labels_file_open(const char *path, const char *task, struct labels_f
 			     struct error *err) MUST_CHECK;
 enum status labels_file_next(struct labels_file *f, struct labels_row *ret, bool *ret_found,
 			     struct error *err) MUST_CHECK;
+/* The same for the labels of one task: where the file has a column task, rows of others are passed over. */
+enum status labels_file_open_task(const char *path, const char *task, struct labels_file **ret,
+				  struct error *err) MUST_CHECK;
+
 /* The row's label as a number. Errors: STATUS_DATA naming file and line. */
 enum status labels_file_number(const struct labels_file *f, const struct labels_row *row, double *ret,
 			       struct error *err) MUST_CHECK;
+/* Sets STATUS_DATA with "file: line N: " of the last row in front. */
+enum status labels_file_fault(const struct labels_file *f, struct error *err, const char *format, ...)
+	PRINTF_LIKE(3, 4);
 void labels_file_close(struct labels_file *f); /* NULL is fine */
 
 #endif

@@ -192,6 +192,33 @@ static void labels_with_and_without_columns(void **state)
 	(void)unlink(path);
 }
 
+/* Rows of other tasks are passed over, whatever they hold; without the column every row is of the task. */
+static void labels_of_one_task(void **state)
+{
+	static const char *const texts[] = { "task,user_id,label\nage,u1,\ngender,u2,F\ngender2,u3,F\ngender,u4,M\n",
+					     "user_id,label\nu2,F\nu4,M\n" };
+	for (size_t i = 0; i < 2; i++) {
+		char path[256];
+		struct labels_row row;
+		struct labels_file *file = NULL;
+		struct error err;
+		bool found;
+		text_file_make(".csv", texts[i], strlen(texts[i]), path);
+		assert_int_equal(labels_file_open_task(path, "gender", &file, &err), STATUS_OK);
+		assert_int_equal(labels_file_next(file, &row, &found, &err), STATUS_OK);
+		expect_text(row.user_id, "u2");
+		expect_text(row.task, "gender");
+		assert_int_equal(labels_file_next(file, &row, &found, &err), STATUS_OK);
+		expect_text(row.user_id, "u4");
+		assert_int_equal(labels_file_fault(file, &err, "%s is %d", "it", 1), STATUS_DATA);
+		assert_non_null(strstr(err.text, i == 0 ? ": line 5: it is 1" : ": line 3: it is 1"));
+		assert_int_equal(labels_file_next(file, &row, &found, &err), STATUS_OK);
+		assert_false(found);
+		labels_file_close(file);
+		(void)unlink(path);
+	}
+}
+
 static void bad_labels(void **state)
 {
 	static const char *const bad[] = { "task,user_id,label,weight\nt,u,F,-1\n",
@@ -214,13 +241,10 @@ static void bad_labels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(events_with_all_columns),
-		cmocka_unit_test(events_without_timestamps_are_numbered),
-		cmocka_unit_test(recbole_columns),
-		cmocka_unit_test(bad_rows),
-		cmocka_unit_test(ids_have_limits),
-		cmocka_unit_test(labels_with_and_without_columns),
-		cmocka_unit_test(bad_labels),
+		cmocka_unit_test(events_with_all_columns), cmocka_unit_test(events_without_timestamps_are_numbered),
+		cmocka_unit_test(recbole_columns),         cmocka_unit_test(bad_rows),
+		cmocka_unit_test(ids_have_limits),         cmocka_unit_test(labels_with_and_without_columns),
+		cmocka_unit_test(labels_of_one_task),      cmocka_unit_test(bad_labels),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
