@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,20 @@ static enum status take_real(const struct ctl_option *option, const char *value,
 	return STATUS_OK;
 }
 
+static enum status take_share(const struct ctl_option *option, const char *value, struct error *err)
+{
+	char *end;
+	double number = strtod(value, &end);
+	bool good = end != value && !*end && isfinite(number) && number >= 0;
+	if (option->low > 0 && !(good && number <= (double)option->low))
+		return error_set(err, STATUS_USAGE, "--%s: %s is not a number from 0 to %lld", option->name, value,
+				 (long long)option->low);
+	if (!good)
+		return error_set(err, STATUS_USAGE, "--%s: %s is not a number from 0 on", option->name, value);
+	*(double *)option->target = number;
+	return STATUS_OK;
+}
+
 static enum status take(const struct ctl_option *option, const char *value, struct error *err)
 {
 	struct ctl_texts *many;
@@ -62,6 +77,8 @@ static enum status take(const struct ctl_option *option, const char *value, stru
 		return take_whole(option, value, err);
 	case CTL_REAL:
 		return take_real(option, value, err);
+	case CTL_SHARE:
+		return take_share(option, value, err);
 	case CTL_MANY:
 		many = option->target;
 		if (many->count == CTL_COUNT(many->items))
@@ -73,7 +90,7 @@ static enum status take(const struct ctl_option *option, const char *value, stru
 	return error_set(err, STATUS_BUG, "option table");
 }
 
-enum { OPTIONS_MAX = 30, OPTION_HELP = 1, OPTION_FIRST = 256 };
+enum { OPTIONS_MAX = 40, OPTION_HELP = 1, OPTION_FIRST = 256 };
 
 static enum status bad_option(int code, char **argv, const struct ctl_option *options, struct error *err)
 {
@@ -164,31 +181,48 @@ void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total)
 	p->terminal = isatty(STDERR_FILENO);
 }
 
-static void draw(struct ctl_progress *p, int64_t done, double seconds)
+void ctl_progress_note(struct ctl_progress *p, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	(void)vsnprintf(p->note, sizeof p->note, format, args);
+	va_end(args);
+}
+
+/* What is behind the number that is done: rate, note, and the time that remains. */
+static void print_rest(const struct ctl_progress *p, int64_t done, double seconds, char *out, size_t size)
+{
+	double rate = seconds > 0 ? (double)(done - p->before) / seconds : 0;
+	int length = snprintf(out, size, "(%.0f/s)%s%s", rate, *p->note ? " " : "", p->note);
+	if (p->total <= 0 || rate <= 0 || length < 0 || (size_t)length >= size)
+		return;
+	double left = (double)(p->total - done) / rate;
+	long long minutes = left < 0 ? 0 : left > 6e7 ? 999999 : (long long)(left / 60);
+	(void)snprintf(out + length, size - (size_t)length, " %lld:%02d left", minutes,
+		       left < 0 ? 0 : (int)fmod(left, 60));
+}
+
+void ctl_progress_show(struct ctl_progress *p, int64_t done)
 {
 	enum { BAR = 30 };
 	char bar[BAR + 1] = "";
-	double rate = seconds > 0 ? (double)done / seconds : 0;
+	char rest[192];
+	int64_t now_us = clock_monotonic_us();
+	if (now_us - p->shown_us < (p->terminal ? 200000 : 5000000))
+		return;
+	p->shown_us = now_us;
+	print_rest(p, done, (double)(now_us - p->started_us) / 1e6, rest, sizeof rest);
+	if (!p->terminal) {
+		(void)fprintf(stderr, "%s: %lld %s\n", p->what, (long long)done, rest);
+		return;
+	}
 	double share = p->total > 0 ? (double)done / (double)p->total : p->share;
 	if (share >= 0) {
 		memset(bar, '.', BAR);
 		memset(bar, '#', share < 1 ? (size_t)(share * BAR) : BAR);
 	}
-	(void)fprintf(stderr, "\r%s %s %lld (%.0f/s)\033[K", p->what, bar, (long long)done, rate);
+	(void)fprintf(stderr, "\r%s %s %lld %s\033[K", p->what, bar, (long long)done, rest);
 	p->drawn = true;
-}
-
-void ctl_progress_show(struct ctl_progress *p, int64_t done)
-{
-	int64_t now_us = clock_monotonic_us();
-	if (now_us - p->shown_us < (p->terminal ? 200000 : 5000000))
-		return;
-	double seconds = (double)(now_us - p->started_us) / 1e6;
-	p->shown_us = now_us;
-	if (p->terminal)
-		draw(p, done, seconds);
-	else
-		(void)fprintf(stderr, "%s: %lld (%.0f/s)\n", p->what, (long long)done, (double)done / seconds);
 }
 
 void ctl_progress_end(struct ctl_progress *p, int64_t done)
@@ -203,8 +237,7 @@ static volatile sig_atomic_t stopping;
 
 static void note_signal(int number)
 {
-	(void)number;
-	stopping = 1;
+	stopping = number;
 }
 
 void ctl_stop_on_signals(void)
@@ -224,4 +257,13 @@ bool ctl_stopping(void)
 void ctl_forget_stop(void)
 {
 	stopping = 0;
+}
+
+_Noreturn void ctl_end_by_signal(void)
+{
+	int number = stopping;
+	(void)fflush(stdout);
+	(void)signal(number, SIG_DFL);
+	(void)raise(number);
+	_exit(128 + number);
 }

@@ -18,6 +18,7 @@ enum ctl_kind {
 	CTL_FLAG,  /* target: bool */
 	CTL_WHOLE, /* target: int64_t, low..high */
 	CTL_REAL,  /* target: double, above 0 */
+	CTL_SHARE, /* target: double, from 0 up to low, or without bound where low is 0 */
 	CTL_MANY,  /* target: struct ctl_texts; may be given again */
 };
 
@@ -33,7 +34,7 @@ struct ctl_option {
 	void *target;
 	const char *argument; /* what --help calls its value */
 	const char *text;
-	int64_t low;  /* CTL_WHOLE */
+	int64_t low;  /* CTL_WHOLE, CTL_SHARE */
 	int64_t high; /* CTL_WHOLE */
 };
 
@@ -56,17 +57,21 @@ enum status ctl_parse(int argc, char **argv, const struct ctl_usage *usage, int 
 /* The name of `names` nearest to `word` by edit distance, NULL where none is near. */
 const char *ctl_nearest(const char *word, const char *const names[], size_t count);
 
-/* A line of progress: redrawn in place on a terminal, a plain line every five seconds elsewhere. On stderr. */
+/* A line of progress, with the time that remains where the total is known: redrawn in place on a terminal, a plain line every
+ * five seconds elsewhere. On stderr. */
 struct ctl_progress {
 	const char *what;
 	int64_t total; /* 0: unknown */
 	double share; /* of the whole that is done, where `total` is unknown and the caller knows this; below 0: neither */
+	int64_t before; /* what was done when it started: that took no time of ours */
 	int64_t started_us;
 	int64_t shown_us;
 	bool terminal;
 	bool drawn;
+	char note[96]; /* shown behind the numbers */
 };
 void ctl_progress_start(struct ctl_progress *p, const char *what, int64_t total);
+void ctl_progress_note(struct ctl_progress *p, const char *format, ...) PRINTF_LIKE(2, 3);
 void ctl_progress_show(struct ctl_progress *p, int64_t done); /* cheap: looks at the clock, prints now and then */
 void ctl_progress_end(struct ctl_progress *p, int64_t done);  /* clears the bar on a terminal */
 
@@ -74,6 +79,10 @@ void ctl_progress_end(struct ctl_progress *p, int64_t done);  /* clears the bar 
 void ctl_stop_on_signals(void);
 bool ctl_stopping(void);
 void ctl_forget_stop(void); /* the next signal counts anew */
+
+/* Ends the program by the signal that came, as if it had not been caught: for a shell, status 130 after SIGINT. Standard output
+ * is flushed. */
+_Noreturn void ctl_end_by_signal(void);
 
 enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;

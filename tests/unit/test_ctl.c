@@ -14,6 +14,8 @@ struct got {
 	bool flag;
 	int64_t whole;
 	double real;
+	double share;
+	double measure;
 	struct ctl_texts many;
 	int operands;
 	bool help;
@@ -25,7 +27,7 @@ static enum status parse(struct got *got, const char *const words[], struct erro
 	static char copies[16][32];
 	char *argv[17];
 	int argc = 0;
-	*got = (struct got){ .whole = 7 };
+	*got = (struct got){ .whole = 7, .share = 7 };
 	(void)snprintf(copies[argc], sizeof copies[0], "test");
 	argv[argc] = copies[argc];
 	for (argc = 1; words[argc - 1]; argc++) {
@@ -38,6 +40,8 @@ static enum status parse(struct got *got, const char *const words[], struct erro
 		{ "flag", CTL_FLAG, false, &got->flag, NULL, "", 0, 0 },
 		{ "whole", CTL_WHOLE, false, &got->whole, "N", "", -2, 10 },
 		{ "real", CTL_REAL, false, &got->real, "R", "", 0, 0 },
+		{ "share", CTL_SHARE, false, &got->share, "S", "", 1, 0 },
+		{ "measure", CTL_SHARE, false, &got->measure, "M", "", 0, 0 },
 		{ "many", CTL_MANY, false, &got->many, "M", "", 0, 0 },
 	};
 	const struct ctl_usage usage = { "test", "[FILE]", "Text.\n", options, CTL_COUNT(options), 1 };
@@ -48,16 +52,17 @@ static void options_and_operands(void **state)
 {
 	struct got got;
 	struct error err;
-	const char *const words[] = { "--whole=-2", "file",     "--text", "-",   "--many", "a",
-				      "--flag",     "--many=b", "--real", "0.5", NULL };
+	const char *const words[] = { "--whole=-2", "file",   "--text", "-",         "--many",        "a", "--flag",
+				      "--many=b",   "--real", "0.5",    "--share=0", "--measure=2.5", NULL };
 	assert_int_equal(parse(&got, words, &err), STATUS_OK);
 	assert_string_equal(got.text, "-");
 	assert_true(got.flag);
 	assert_int_equal(got.whole, -2);
 	assert_true(got.real == 0.5);
+	assert_true(got.share == 0 && got.measure == 2.5);
 	assert_int_equal(got.many.count, 2);
 	assert_string_equal(got.many.items[1], "b");
-	assert_int_equal(got.operands, 10); /* argc is 11 */
+	assert_int_equal(got.operands, 12); /* argc is 13 */
 	assert_false(got.help);
 }
 
@@ -77,6 +82,9 @@ static void faults(void **state)
 		{ { "--text", "a", "--whole", "" }, "--whole:  is not a whole number from -2 to 10" },
 		{ { "--text", "a", "--real", "0" }, "--real: 0 is not a number above 0" },
 		{ { "--text", "a", "--real", "nan" }, "--real: nan is not a number above 0" },
+		{ { "--text", "a", "--share", "1.5" }, "--share: 1.5 is not a number from 0 to 1" },
+		{ { "--text", "a", "--share", "nan" }, "--share: nan is not a number from 0 to 1" },
+		{ { "--text", "a", "--measure", "-1" }, "--measure: -1 is not a number from 0 on" },
 		{ { "--text", "a", "b", "c" }, "c: more operands than expected; see --help" },
 	};
 	for (size_t i = 0; i < CTL_COUNT(cases); i++) {
