@@ -220,39 +220,11 @@ void lane_drain(struct lane *lane)
 
 /* ---- what comes next ---- */
 
-/* Before 2.3.0 librdkafka's destroy asserts where the member leads a group that it has not assigned yet (its issue 4312):
- * a closed consumer is left to the process's end then, which is near, or to one that was fenced. */
-#define DESTROY_IS_SAFE 0x02030000
-
-struct kept {
-	rd_kafka_t *consumer;
-	struct kept *next;
-};
-
-static _Atomic(struct kept *) kept_consumers; /* of all lanes: never freed, but not lost */
-
-static void keep(rd_kafka_t *consumer)
-{
-	struct kept *kept = malloc(sizeof *kept);
-	if (!kept)
-		return;
-	*kept = (struct kept){ consumer, atomic_load(&kept_consumers) };
-	while (!atomic_compare_exchange_weak(&kept_consumers, &kept->next, kept))
-		;
-}
-
 static void run_close(struct worker_job *base)
 {
 	struct close_job *job = (struct close_job *)base;
-	if (job->consumer) {
-		(void)rd_kafka_consumer_close(job->consumer);
-		if (rd_kafka_version() >= DESTROY_IS_SAFE)
-			rd_kafka_destroy(job->consumer);
-		else
-			keep(job->consumer);
-	}
-	if (job->producer)
-		rd_kafka_destroy(job->producer);
+	client_close_member(job->consumer);
+	client_close_producer(job->producer);
 }
 
 static void done_close(struct worker_job *base)

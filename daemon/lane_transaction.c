@@ -39,7 +39,7 @@ static bool try_open(struct open_job *job)
 		return true;
 	client_note_error(rd_kafka_error_code(error), rd_kafka_error_string(error));
 	if (rd_kafka_error_is_fatal(error)) {
-		rd_kafka_destroy(job->producer);
+		client_close_producer(job->producer);
 		job->producer = NULL;
 	}
 	rd_kafka_error_destroy(error);
@@ -50,15 +50,13 @@ static bool try_open(struct open_job *job)
 static void run_open(struct worker_job *base)
 {
 	struct open_job *job = (struct open_job *)base;
-	if (job->old)
-		rd_kafka_destroy(job->old);
+	client_close_producer(job->old);
 	job->old = job->producer = NULL;
 	job->status = STATUS_OK;
 	while (!try_open(job)) {
 		if (!is_over(job->lane))
 			continue;
-		if (job->producer)
-			rd_kafka_destroy(job->producer);
+		client_close_producer(job->producer);
 		job->producer = NULL;
 		job->status = error_set(&job->err, STATUS_UNAVAILABLE, "stopped before the brokers answered");
 		return;

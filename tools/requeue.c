@@ -320,10 +320,7 @@ static void close_work(struct work *w)
 		if (error)
 			rd_kafka_error_destroy(error);
 	}
-	if (w->producer) {
-		(void)rd_kafka_purge(w->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-		rd_kafka_destroy(w->producer);
-	}
+	client_close_producer(w->producer);
 }
 
 enum status requeue(const struct config *config, const char *reason, bool dry_run, struct requeue_counts *ret,

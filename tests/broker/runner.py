@@ -55,6 +55,7 @@ def child(options):
         cluster.start() if entry.own_broker else setattr(cluster, "bootstrap", open(cluster.folder + ".bootstrap").read())
         site = Site(options.child, cluster, options.folder, os.path.abspath(options.programs), options)
         entry.function(site)
+        site.check_logs()
         print("; ".join(site.notes), flush=True)
         return 0
     except Exception as error:

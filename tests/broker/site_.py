@@ -103,6 +103,13 @@ class Site:
                 raise AssertionError(f"not caught up within {timeout} s: ends {ends}, committed {now}{tails}")
             time.sleep(0.1)
 
+    def check_logs(self):
+        """After a scenario that passed: no producer was destroyed while librdkafka still held messages of it, which
+        crashes some of the time (docs/architecture.md)."""
+        for daemon in self.daemons:
+            lines = [line for line in daemon.log().splitlines() if "still in queue or transit" in line]
+            assert not lines, f"{daemon.log_path}: a producer was destroyed with messages in it: {lines[0]}"
+
     def close(self):
         for daemon in self.daemons:
             daemon.kill()

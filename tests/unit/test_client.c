@@ -1,12 +1,17 @@
 /* io/client: which properties pass, which are refused and how, and that handles come up against a mock cluster. */
 #include "io/client.h"
 
+#include "base/clock.h"
+
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 #include <librdkafka/rdkafka_mock.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 static char bootstrap[] = "bootstrap.servers";
 static char nowhere[] = "127.0.0.1:9";
@@ -218,6 +223,112 @@ static void handles_work_against_a_cluster(void **state)
 	rd_kafka_destroy(host);
 }
 
+/* ---- closing a producer ---- */
+
+enum { API_PRODUCE = 0, ANSWER_MS = 200, LATE_MS = 600, LINGER_US = 1000000 };
+
+static struct {
+	_Atomic(rd_kafka_t *) rk; /* whose main thread takes long to end, while its brokers' threads still run */
+	_Atomic int held;         /* messages that the handle had then */
+	bool wanted;              /* by the next handle */
+} lingering;
+
+static rd_kafka_resp_err_t on_thread_exit(rd_kafka_t *rk, rd_kafka_thread_type_t type, const char *name, void *opaque)
+{
+	if (type == RD_KAFKA_THREAD_MAIN && rk == atomic_load(&lingering.rk)) {
+		atomic_store(&lingering.held, rd_kafka_outq_len(rk));
+		(void)usleep(LINGER_US);
+	}
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t on_new(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque, char *why, size_t n)
+{
+	return rd_kafka_interceptor_add_on_thread_exit(rk, "linger", on_thread_exit, NULL);
+}
+
+/* librdkafka's, with the interceptor where one is wanted. */
+rd_kafka_t *rd_kafka_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *why, size_t n)
+{
+	rd_kafka_t *(*real)(rd_kafka_type_t, rd_kafka_conf_t *, char *, size_t);
+	*(void **)&real = dlsym(RTLD_NEXT, "rd_kafka_new");
+	if (lingering.wanted)
+		(void)rd_kafka_conf_interceptor_add_on_new(conf, "linger", on_new, NULL);
+	lingering.wanted = false;
+	return real(type, conf, why, n);
+}
+
+/* A lane's producer in a transaction. */
+static rd_kafka_t *producer_of(rd_kafka_mock_cluster_t *cluster)
+{
+	char brokers[128];
+	(void)snprintf(brokers, sizeof brokers, "%s", rd_kafka_mock_cluster_bootstraps(cluster));
+	struct config_property properties[] = { { bootstrap, brokers, 1 } };
+	struct config config = config_of(properties, 1);
+	struct error err;
+	rd_kafka_t *producer;
+	assert_int_equal(client_lane_producer(&config, 0, &producer, &err), STATUS_OK);
+	assert_null(rd_kafka_init_transactions(producer, 10000));
+	assert_null(rd_kafka_begin_transaction(producer));
+	return producer;
+}
+
+static void produce_one(rd_kafka_t *producer, int32_t partition)
+{
+	char value[] = "v";
+	assert_int_equal(rd_kafka_producev(producer, RD_KAFKA_V_TOPIC("t"), RD_KAFKA_V_PARTITION(partition),
+					   RD_KAFKA_V_VALUE(value, 1), RD_KAFKA_V_END),
+			 RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* One produce request is answered that the producer is fenced, and it is closed. The other's answer, the same, comes
+ * when librdkafka has let go of its transaction's state already and a broker's thread still reads. */
+static void a_fenced_producer_is_closed_with_requests_in_flight(void **state)
+{
+	rd_kafka_t *host;
+	char why[256];
+	rd_kafka_mock_cluster_t *cluster = cluster_of(&host);
+	assert_int_equal(rd_kafka_mock_topic_create(cluster, "t", 2, 1), 0);
+	lingering.wanted = true;
+	rd_kafka_t *producer = producer_of(cluster);
+	atomic_store(&lingering.rk, producer);
+	atomic_store(&lingering.held, -1);
+	rd_kafka_mock_broker_push_request_error_rtts(cluster, 1, API_PRODUCE, 2,
+						     RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, ANSWER_MS,
+						     RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, LATE_MS);
+	produce_one(producer, 0);
+	produce_one(producer, 1);
+	for (int i = 0; i < 10000 && !rd_kafka_fatal_error(producer, why, sizeof why); i++)
+		(void)usleep(1000);
+	assert_int_equal(rd_kafka_fatal_error(producer, why, sizeof why), RD_KAFKA_RESP_ERR__FENCED);
+	client_close_producer(producer);
+	atomic_store(&lingering.rk, NULL);
+	assert_int_equal(atomic_load(&lingering.held), 0);
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(host);
+}
+
+static void a_producer_without_brokers_is_closed_at_once(void **state)
+{
+	rd_kafka_t *host;
+	rd_kafka_mock_cluster_t *cluster = cluster_of(&host);
+	assert_int_equal(rd_kafka_mock_topic_create(cluster, "t", 2, 1), 0);
+	rd_kafka_t *producer = producer_of(cluster);
+	rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer);
+	produce_one(producer, 0);
+	rd_kafka_event_destroy(wait_for(reports, RD_KAFKA_EVENT_DR));
+	rd_kafka_queue_destroy(reports);
+	assert_int_equal(rd_kafka_mock_broker_set_down(cluster, 1), 0);
+	produce_one(producer, 0);
+	produce_one(producer, 1);
+	int64_t begin_us = clock_monotonic_us();
+	client_close_producer(producer);
+	assert_true(clock_monotonic_us() - begin_us < 5000000);
+	client_close_producer(NULL);
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(host);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +338,8 @@ int main(void)
 		cmocka_unit_test(identities_must_fit),
 		cmocka_unit_test(the_last_error_is_kept_until_a_success),
 		cmocka_unit_test(handles_work_against_a_cluster),
+		cmocka_unit_test(a_fenced_producer_is_closed_with_requests_in_flight),
+		cmocka_unit_test(a_producer_without_brokers_is_closed_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
