@@ -11,12 +11,15 @@ static float row_weight(const float *row_weights, size_t row)
 	return row_weights == NULL ? 1.0F : row_weights[row];
 }
 
-/* out [n, C] = h weight', without the bias. */
-static void products(const struct loss_head *head, size_t n, const float *h, float *out)
+/* The bias first and then added to: the product reads what it adds to anyway. */
+void loss_scores(const struct loss_head *head, size_t n, const float *h, float *out)
 {
 	const int d = (int)head->dim;
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)head->classes, d, 1.0F, h, d, head->weight, d,
-		    0.0F, out, (int)head->classes);
+	for (size_t r = 0; head->bias != NULL && r < n; r++)
+		memcpy(out + r * head->classes, head->bias, head->classes * sizeof(float));
+	if (n > 0)
+		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)head->classes, d, 1.0F, h, d,
+			    head->weight, d, head->bias == NULL ? 0.0F : 1.0F, out, (int)head->classes);
 }
 
 /* What d_scores [n, C] makes of states and weights. */
@@ -33,21 +36,21 @@ static void spread(const struct loss_head *head, size_t n, const float *h, const
 			    1.0F, d_weight, d);
 }
 
-/* Scores of one row, without the bias, to their derivatives; d_bias may be NULL. Returns the loss. */
-static double softmax_of_row(const struct loss_head *head, float *row, uint32_t target, float weight,
+/* Scores of one row to their derivatives. Returns the loss. */
+static double softmax_of_row(uint32_t classes, float *row, uint32_t target, float weight,
 			     const struct loss_gradient *gradient)
 {
 	if (target == UINT32_MAX) {
 		if (gradient != NULL)
-			memset(row, 0, head->classes * sizeof *row);
+			memset(row, 0, classes * sizeof *row);
 		return 0;
 	}
 	float max = 0;
-	const float score = row[target] + (head->bias == NULL ? 0.0F : head->bias[target]);
-	const float sum = softmax_row(row, head->bias, head->classes, &max);
+	const float score = row[target];
+	const float sum = softmax_row(row, classes, &max);
 	if (gradient != NULL) {
 		row[target] -= sum;
-		softmax_scale(row, head->classes, gradient->scale * weight / sum, gradient->bias);
+		softmax_scale(row, classes, gradient->scale * weight / sum, gradient->bias);
 	}
 	return (double)weight * (log((double)sum) - ((double)score - (double)max));
 }
@@ -59,9 +62,9 @@ double loss_softmax(const struct loss_head *head, size_t n, const float *h, cons
 	for (size_t first = 0; first < n; first += LOSS_SOFTMAX_ROWS) {
 		const size_t rows = n - first < LOSS_SOFTMAX_ROWS ? n - first : LOSS_SOFTMAX_ROWS;
 		const float *states = h + first * head->dim;
-		products(head, rows, states, scratch);
+		loss_scores(head, rows, states, scratch);
 		for (size_t r = 0; r < rows; r++)
-			loss += softmax_of_row(head, scratch + r * head->classes, targets[first + r],
+			loss += softmax_of_row(head->classes, scratch + r * head->classes, targets[first + r],
 					       row_weight(row_weights, first + r), gradient);
 		if (gradient != NULL)
 			spread(head, rows, states, scratch,
@@ -95,24 +98,12 @@ double loss_squared(const struct loss_head *head, size_t n, const float *h, cons
 	return loss;
 }
 
-void loss_scores(const struct loss_head *head, size_t n, const float *h, float *out)
-{
-	if (n == 0)
-		return;
-	products(head, n, h, out);
-	for (size_t r = 0; head->bias != NULL && r < n; r++) {
-		float *row = out + r * head->classes;
-		for (uint32_t i = 0; i < head->classes; i++)
-			row[i] += head->bias[i];
-	}
-}
-
 void loss_probabilities(size_t n, uint32_t classes, float *scores)
 {
 	for (size_t r = 0; r < n; r++) {
 		float max = 0;
 		float *row = scores + r * classes;
-		const float sum = softmax_row(row, NULL, classes, &max);
+		const float sum = softmax_row(row, classes, &max);
 		softmax_scale(row, classes, 1.0F / sum, NULL);
 	}
 }

@@ -11,7 +11,7 @@ struct sampled {
 	uint32_t count;
 	uint32_t *drawn;   /* [count] */
 	float *weight;     /* [count, d], of the drawn */
-	float *correction; /* [count + 1]: bias - log(count x P) of the drawn; 0 */
+	float *correction; /* [count]: bias - log(count x P) */
 	float *d_weight;   /* [count, d] */
 	float *d_bias;     /* [count + 1] */
 	float *scores;     /* [rows, count + 1] */
@@ -19,7 +19,7 @@ struct sampled {
 
 size_t loss_sampled_floats(uint32_t dim, uint32_t count)
 {
-	return count + 2 * (size_t)count * dim + ((size_t)LOSS_SOFTMAX_ROWS + 2) * ((size_t)count + 1);
+	return 2 * (size_t)count * (dim + 1) + ((size_t)LOSS_SOFTMAX_ROWS + 1) * ((size_t)count + 1);
 }
 
 static struct sampled lay_out(uint32_t dim, uint32_t count, float *scratch)
@@ -28,7 +28,7 @@ static struct sampled lay_out(uint32_t dim, uint32_t count, float *scratch)
 	s.weight = scratch + count;
 	s.d_weight = s.weight + (size_t)count * dim;
 	s.correction = s.d_weight + (size_t)count * dim;
-	s.d_bias = s.correction + count + 1;
+	s.d_bias = s.correction + count;
 	s.scores = s.d_bias + count + 1;
 	return s;
 }
@@ -67,7 +67,6 @@ static void gather(struct sampled *s, const struct loss_head *head, enum loss_sa
 		       head->dim * sizeof(float));
 		s->correction[i] = (head->bias == NULL ? 0.0F : head->bias[class]) - (float)log(expected);
 	}
-	s->correction[s->count] = 0;
 }
 
 /* Scores of one row to their derivatives. Returns the loss. */
@@ -80,7 +79,7 @@ static double loss_of_row(struct sampled *s, const struct loss_head *head, float
 			    (head->bias == NULL ? 0.0F : head->bias[target]);
 	float max = 0;
 	row[s->count] = score;
-	const float sum = softmax_row(row, s->correction, (size_t)s->count + 1, &max);
+	const float sum = softmax_row(row, (size_t)s->count + 1, &max);
 	if (gradient != NULL) {
 		row[s->count] -= sum;
 		softmax_scale(row, (size_t)s->count + 1, gradient->scale * weight / sum, s->d_bias);
@@ -137,8 +136,10 @@ double loss_sampled_softmax(const struct loss_head *head, size_t n, const float 
 	for (size_t from = 0; from < n; from += LOSS_SOFTMAX_ROWS) {
 		const size_t rows = n - from < LOSS_SOFTMAX_ROWS ? n - from : LOSS_SOFTMAX_ROWS;
 		const float *states = h + from * head->dim;
+		for (size_t r = 0; r < rows; r++)
+			memcpy(s.scores + r * ((size_t)count + 1), s.correction, count * sizeof(float));
 		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, d, 1.0F, states, d,
-			    s.weight, d, 0.0F, s.scores, (int)count + 1);
+			    s.weight, d, 1.0F, s.scores, (int)count + 1);
 		for (size_t r = 0; r < rows; r++)
 			loss += loss_of_row(&s, head, s.scores + r * ((size_t)count + 1), states + r * head->dim,
 					    targets[from + r], row_weights == NULL ? 1.0F : row_weights[from + r],

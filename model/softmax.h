@@ -5,10 +5,9 @@
 
 #include <stddef.h>
 
-/* row = e^(row + bias - max), to 2e-7 relative, with max the largest of row + bias; bias NULL: none. What is more than
- * 87.3 below the largest becomes 0. Returns the sum of the new row, which is NaN where one of the old row was or where
- * the largest is infinite, and *ret_max. n > 0. */
-float softmax_row(float *row, const float *bias, size_t n, float *ret_max);
+/* row = e^(row - max) with max the largest of the row, to 2e-7 relative; what is more than 87.3 below becomes 0. Returns
+ * the sum of the new row, which is NaN where one of the old row was or the largest is infinite, and *ret_max. n > 0. */
+float softmax_row(float *row, size_t n, float *ret_max);
 
 /* row = factor x row; sums (NULL: none) += row. */
 void softmax_scale(float *row, size_t n, float factor, float *sums);
