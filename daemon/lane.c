@@ -194,10 +194,13 @@ static void advance(struct lane *lane, size_t at_least)
 		lane_fail(lane, err.status, &err);
 }
 
-/* Every so many events: the trunk's work, and the cache's budget. Reading stops while what is not committed exceeds it. */
+/* Every so many events: the trunk's work, and the cache's budget. Reading stops while what is not committed exceeds it. A
+ * commit that is under way waits until its delivery reports have been taken. */
 static void keep_up(struct lane *lane)
 {
 	advance(lane, CHECK_EVENTS);
+	if (lane->phase == LANE_COMMITTING)
+		lane_drain_reports(lane);
 	(void)user_cache_trim(&lane->cache);
 }
 
