@@ -112,8 +112,7 @@ static enum status load(const struct safetensors *st, struct backbone *b, struct
 	return status;
 }
 
-/* Takes `st`. */
-static enum status load_open(struct safetensors *st, struct backbone **ret, struct error *err)
+enum status backbone_read_file(const struct safetensors *st, struct backbone **ret, struct error *err)
 {
 	struct backbone *b = calloc(1, sizeof *b);
 	enum status status = b == NULL ? error_set_memory(err) : load(st, b, err);
@@ -123,6 +122,13 @@ static enum status load_open(struct safetensors *st, struct backbone **ret, stru
 		(void)safetensors_blame(safetensors_path(st), err);
 		backbone_free(b);
 	}
+	return status;
+}
+
+/* Takes `st`. */
+static enum status load_open(struct safetensors *st, struct backbone **ret, struct error *err)
+{
+	enum status status = backbone_read_file(st, ret, err);
 	safetensors_close(st);
 	return status;
 }

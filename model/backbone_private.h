@@ -1,4 +1,4 @@
-/* What backbone.c and the architectures share; nobody else includes it. */
+/* What backbone.c, the architectures and patch_file.c share; nobody else includes it. */
 #ifndef MODEL_BACKBONE_PRIVATE_H
 #define MODEL_BACKBONE_PRIVATE_H
 
@@ -43,6 +43,9 @@ struct backbone {
 struct backbone_workspace {
 	const struct backbone_ops *ops;
 };
+
+/* backbone_load of a file that is open already and stays so. */
+enum status backbone_read_file(const struct safetensors *st, struct backbone **ret, struct error *err) MUST_CHECK;
 
 /* Metadata readers. Errors start with the key; a missing key is one where `fallback` is NULL. */
 enum status backbone_text(const struct safetensors *st, const char *key, const char *fallback, const char **ret,

@@ -1,4 +1,5 @@
 #include "model/nextitnet.h"
+#include "model/nextitnet_settings.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,132 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define MAX_BLOCKS 4096
 #define ALIGNMENT_BYTES 64
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-
-struct settings { /* the metadata */
-	uint32_t channels;
-	uint32_t taps;
-	float eps;
-	bool causal;
-	uint32_t window; /* non-causal only */
-	uint32_t blocks;
-	uint32_t dilations[MAX_BLOCKS];
-};
-
-static enum status read_eps(const struct safetensors *st, float *ret, struct error *err)
-{
-	const char *text = NULL;
-	if (backbone_text(st, "layer_norm_eps", "1e-8", &text, err) != STATUS_OK)
-		return err->status;
-	char *end = NULL;
-	float eps = strtof(text, &end);
-	if (end == text || *end != '\0' || !isfinite(eps) || !(eps > 0))
-		return error_set(err, STATUS_DATA, "metadata: layer_norm_eps is '%.64s', expected a number above 0",
-				 text);
-	*ret = eps;
-	return STATUS_OK;
-}
-
-static enum status read_causal(const struct safetensors *st, bool *ret, struct error *err)
-{
-	const char *text = NULL;
-	if (backbone_text(st, "causal", NULL, &text, err) != STATUS_OK)
-		return err->status;
-	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-		return error_set(err, STATUS_DATA, "metadata: causal is '%.64s', expected true or false", text);
-	*ret = strcmp(text, "true") == 0;
-	return STATUS_OK;
-}
-
-static enum status read_dilations(const struct safetensors *st, struct settings *s, struct error *err)
-{
-	const char *text = NULL;
-	if (backbone_text(st, "dilations", NULL, &text, err) != STATUS_OK)
-		return err->status;
-	const char *at = text;
-	for (;;) {
-		char *end = NULL;
-		at += strspn(at, " ");
-		unsigned long value = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
-		if (value < 1 || value >= NEXTITNET_MAX_FIELD)
-			return error_set(
-				err, STATUS_DATA,
-				"metadata: dilations is '%.64s', expected a comma list of numbers from 1 to %d", text,
-				NEXTITNET_MAX_FIELD - 1);
-		if (s->blocks == MAX_BLOCKS)
-			return error_set(err, STATUS_DATA, "metadata: dilations has more than %d entries", MAX_BLOCKS);
-		s->dilations[s->blocks++] = (uint32_t)value;
-		at = end + strspn(end, " ");
-		if (*at == '\0')
-			return STATUS_OK;
-		if (*at++ != ',')
-			return error_set(err, STATUS_DATA, "metadata: dilations is '%.64s', expected a comma list",
-					 text);
-	}
-}
-
-static uint64_t receptive_field(const struct settings *s)
-{
-	uint64_t field = 1;
-	for (uint32_t i = 0; i < s->blocks; i++)
-		field += (uint64_t)(s->taps - 1) * (s->dilations[i] + 2 * (uint64_t)s->dilations[i]);
-	return field;
-}
-
-static enum status read_settings(const struct safetensors *st, struct settings *s, struct error *err)
-{
-	enum status status = backbone_number(st, "channels", NULL, 1, 65536, &s->channels, err);
-	if (status == STATUS_OK)
-		status = backbone_number(st, "kernel_size", NULL, 1, NEXTITNET_MAX_FIELD, &s->taps, err);
-	if (status == STATUS_OK)
-		status = backbone_number(st, "window", "512", 1, NEXTITNET_MAX_FIELD, &s->window, err);
-	if (status == STATUS_OK)
-		status = read_eps(st, &s->eps, err);
-	if (status == STATUS_OK)
-		status = read_causal(st, &s->causal, err);
-	if (status == STATUS_OK)
-		status = read_dilations(st, s, err);
-	if (status == STATUS_OK && receptive_field(s) > NEXTITNET_MAX_FIELD)
-		status = error_set(err, STATUS_DATA,
-				   "metadata: the receptive field is %" PRIu64 ", at most %d is possible",
-				   receptive_field(s), NEXTITNET_MAX_FIELD);
-	return status;
-}
-
-static const char *tensor_name(char name[64], uint32_t convolution, const char *layer, const char *what)
-{
-	(void)snprintf(name, 64, "blocks.%" PRIu32 ".%s%" PRIu32 ".%s", convolution / 2, layer, convolution % 2 + 1,
-		       what);
-	return name;
-}
-
-/* All shapes, before anything of their size is allocated. */
-static enum status check_shapes(const struct safetensors *st, const struct settings *s, uint32_t items,
-				struct error *err)
-{
-	static const char *const vectors[][2] = { { "conv", "bias" }, { "norm", "weight" }, { "norm", "bias" } };
-	const uint64_t table[] = { items, s->channels };
-	const uint64_t matrix[] = { s->channels, s->channels, s->taps };
-	const struct safetensors_tensor *t = NULL;
-	char name[64];
-	enum status status = safetensors_expect(st, "item_embedding.weight", 2, table, &t, err);
-	for (uint32_t i = 0; status == STATUS_OK && i < 2 * s->blocks; i++) {
-		status = safetensors_expect(st, tensor_name(name, i, "conv", "weight"), 3, matrix, &t, err);
-		for (size_t v = 0; status == STATUS_OK && v < 3; v++)
-			status = safetensors_expect(st, tensor_name(name, i, vectors[v][0], vectors[v][1]), 1, matrix,
-						    &t, err);
-	}
-	for (size_t i = 0; status == STATUS_OK && i < safetensors_count(st); i++) {
-		const char *other = safetensors_at(st, i)->name;
-		uint32_t block = 0;
-		if (sscanf(other, "blocks.%9" SCNu32 ".", &block) == 1 && block >= s->blocks)
-			status = error_set(err, STATUS_DATA, "%.128s: dilations has only %" PRIu32 " entries", other,
-					   s->blocks);
-	}
-	return status;
-}
 
 /* One block of weights, handed out front to back. */
 struct arena {
@@ -168,7 +45,7 @@ static void pack(const float *in, uint32_t channels, uint32_t taps, uint32_t wid
 	}
 }
 
-static enum status load_convolution(const struct safetensors *st, const struct settings *s, uint32_t index,
+static enum status load_convolution(const struct safetensors *st, const struct nextitnet_settings *s, uint32_t index,
 				    struct nextitnet *net, struct arena *arena, float *scratch, struct error *err)
 {
 	struct nextitnet_convolution *c = &net->convolutions[index];
@@ -179,13 +56,13 @@ static enum status load_convolution(const struct safetensors *st, const struct s
 	float *gamma = take(arena, net->width);
 	float *beta = take(arena, net->width);
 	enum status status =
-		safetensors_read_floats(st, tensor_name(name, index, "conv", "weight"), 3, shape, scratch, err);
+		safetensors_read_floats(st, nextitnet_tensor(name, index, "conv", "weight"), 3, shape, scratch, err);
 	if (status == STATUS_OK)
-		status = load_vector(st, tensor_name(name, index, "conv", "bias"), s->channels, bias, err);
+		status = load_vector(st, nextitnet_tensor(name, index, "conv", "bias"), s->channels, bias, err);
 	if (status == STATUS_OK)
-		status = load_vector(st, tensor_name(name, index, "norm", "weight"), s->channels, gamma, err);
+		status = load_vector(st, nextitnet_tensor(name, index, "norm", "weight"), s->channels, gamma, err);
 	if (status == STATUS_OK)
-		status = load_vector(st, tensor_name(name, index, "norm", "bias"), s->channels, beta, err);
+		status = load_vector(st, nextitnet_tensor(name, index, "norm", "bias"), s->channels, beta, err);
 	if (status != STATUS_OK)
 		return status;
 	pack(scratch, s->channels, s->taps, net->width, weight);
@@ -222,7 +99,7 @@ static void *allocate_weights(size_t bytes)
 	return memory;
 }
 
-static enum status load_weights(const struct safetensors *st, const struct settings *s, uint32_t items,
+static enum status load_weights(const struct safetensors *st, const struct nextitnet_settings *s, uint32_t items,
 				struct nextitnet *net, struct error *err)
 {
 	const size_t width = net->width;
@@ -251,7 +128,7 @@ static enum status load_weights(const struct safetensors *st, const struct setti
 	return status;
 }
 
-static void lay_out(const struct settings *s, struct nextitnet *net, struct backbone *b)
+static void lay_out(const struct nextitnet_settings *s, struct nextitnet *net, struct backbone *b)
 {
 	size_t ring = 0;
 	uint32_t field = 0;
@@ -275,10 +152,10 @@ static void lay_out(const struct settings *s, struct nextitnet *net, struct back
 	b->state_bytes = s->causal ? NEXTITNET_STATE_HEAD_BYTES + ring * sizeof(float) : 0;
 }
 
-static enum status load_net(const struct safetensors *st, const struct settings *s, struct backbone *b,
+static enum status load_net(const struct safetensors *st, const struct nextitnet_settings *s, struct backbone *b,
 			    struct error *err)
 {
-	if (check_shapes(st, s, b->items, err) != STATUS_OK)
+	if (nextitnet_settings_check(st, s, b->items, err) != STATUS_OK)
 		return err->status;
 	struct nextitnet *net = calloc(1, sizeof *net);
 	if (net == NULL)
@@ -297,10 +174,10 @@ static enum status load_net(const struct safetensors *st, const struct settings 
 
 static enum status load(const struct safetensors *st, struct backbone *b, struct error *err)
 {
-	struct settings *s = calloc(1, sizeof *s);
+	struct nextitnet_settings *s = calloc(1, sizeof *s);
 	if (s == NULL)
 		return error_set_memory(err);
-	enum status status = read_settings(st, s, err);
+	enum status status = nextitnet_settings_read(st, s, err);
 	if (status == STATUS_OK)
 		status = load_net(st, s, b, err);
 	free(s);

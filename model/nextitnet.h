@@ -18,9 +18,8 @@
 #include "model/backbone_private.h"
 #include "model/kernels.h"
 
-#define NEXTITNET_MAX_FIELD 65536 /* receptive field, positions */
-#define NEXTITNET_CHUNK 64        /* users of one pass through the layers of the stream */
-#define NEXTITNET_AHEAD 3         /* layers whose rings are known: this one and those being fetched */
+#define NEXTITNET_CHUNK 64 /* users of one pass through the layers of the stream */
+#define NEXTITNET_AHEAD 3  /* layers whose rings are known: this one and those being fetched */
 
 struct nextitnet_convolution {
 	const float *weight; /* packed [width, width] per lag; lag m (newest first) at m * width * width */
