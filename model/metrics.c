@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* NaN as what it ranks like. */
 static float order(float score)
@@ -25,6 +26,26 @@ uint32_t metrics_rank(const float *scores, uint32_t n, uint32_t target, const bo
 		if (i != target && !(excluded != NULL && excluded[i]))
 			rank += stands_before(scores[i], i, own, target);
 	}
+	return rank;
+}
+
+uint32_t metrics_sampled_rank(const float *scores, uint32_t n, uint32_t target, const bool *excluded,
+			      uint32_t negatives, struct random_stream *random, bool *marks)
+{
+	uint32_t left = 0, rank = 0;
+	for (uint32_t i = 0; i < n; i++)
+		left += i != target && !(excluded != NULL && excluded[i]);
+	if (left <= negatives)
+		return metrics_rank(scores, n, target, excluded);
+	for (uint32_t drawn = 0; drawn < negatives;) {
+		const uint32_t i = random_below(random, n);
+		if (i == target || marks[i] || (excluded != NULL && excluded[i]))
+			continue;
+		marks[i] = true;
+		drawn++;
+		rank += stands_before(scores[i], i, scores[target], target);
+	}
+	memset(marks, false, n * sizeof *marks);
 	return rank;
 }
 

@@ -3,6 +3,8 @@
 #ifndef MODEL_METRICS_H
 #define MODEL_METRICS_H
 
+#include "base/random.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,6 +12,11 @@
 /* Rank of `target` among n scores; excluded[i] (NULL: none) leaves i out, the target excepted. A NaN ranks below
  * everything. */
 uint32_t metrics_rank(const float *scores, uint32_t n, uint32_t target, const bool *excluded);
+
+/* The same among the target and `negatives` of the others, drawn without replacement from those that are not excluded; among
+ * all of them where there are no more. marks: [n], all false before and after. */
+uint32_t metrics_sampled_rank(const float *scores, uint32_t n, uint32_t target, const bool *excluded,
+			      uint32_t negatives, struct random_stream *random, bool *marks);
 
 struct metrics_ranking { /* of one relevant item each: sums; divide by count */
 	uint32_t k;

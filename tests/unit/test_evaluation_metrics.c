@@ -38,6 +38,31 @@ static void numbers_that_are_none_rank_last(void **state)
 		assert_int_equal(metrics_rank(scores, 5, i, NULL), expected[i]);
 }
 
+/* A third of those that are not excluded stands before the target: so does a third of the drawn. */
+static void drawn_negatives(void **state)
+{
+	enum { N = 401, TARGET = 100, DRAWN = 40, TIMES = 4000 };
+	float scores[N];
+	bool excluded[N] = { false }, marks[N] = { false }, none[N] = { false };
+	struct random_stream random = random_from(1, 2);
+	double sum = 0;
+	for (int i = 0; i < N; i++) {
+		scores[i] = (float)-i;
+		excluded[i] = i > TARGET && i <= 200; /* 100 before the target, 200 behind, 100 left out */
+	}
+	for (int i = 0; i < TIMES; i++) {
+		const uint32_t rank = metrics_sampled_rank(scores, N, TARGET, excluded, DRAWN, &random, marks);
+		assert_true(rank <= DRAWN);
+		sum += rank;
+		assert_memory_equal(marks, none, sizeof marks);
+	}
+	assert_true(fabs(sum / TIMES - DRAWN / 3.0) < 0.2);
+	assert_int_equal(metrics_sampled_rank(scores, N, TARGET, excluded, 300, &random, marks), 100);
+	assert_true(metrics_sampled_rank(scores, N, TARGET, excluded, 299, &random, marks) >= 99);
+	assert_int_equal(metrics_sampled_rank(scores, N, TARGET, excluded, 5000, &random, marks), 100);
+	assert_int_equal(metrics_sampled_rank(scores, N, TARGET, NULL, 400, &random, marks), 100);
+}
+
 static void errors_of_means(void **state)
 {
 	assert_near(metrics_error(4, 12, 50), sqrt(14.0 / 3.0 / 4.0)); /* of 1, 2, 3, 6 */
@@ -80,8 +105,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ranks),           cmocka_unit_test(numbers_that_are_none_rank_last),
-		cmocka_unit_test(errors_of_means), cmocka_unit_test(rankings),
-		cmocka_unit_test(areas),
+		cmocka_unit_test(drawn_negatives), cmocka_unit_test(errors_of_means),
+		cmocka_unit_test(rankings),        cmocka_unit_test(areas),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
