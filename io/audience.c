@@ -10,7 +10,8 @@
 
 struct user {
 	UT_hash_handle hh;
-	size_t begin; /* its events in audience.events, once sorted */
+	size_t number; /* in audience.users */
+	size_t begin;  /* its events in audience.events, once sorted */
 	size_t end;
 	size_t id_length;
 	uint8_t id[];
@@ -55,6 +56,7 @@ static struct user *find_or_add(struct audience *a, struct slice id)
 		return NULL;
 	memcpy(user->id, id.data, id.length);
 	user->id_length = id.length;
+	user->number = a->users_count;
 	a->users[a->users_count++] = user;
 	HASH_ADD_KEYPTR(hh, a->by_id, user->id, user->id_length, user);
 	return user->hh.tbl ? user : NULL; /* NULL: uthash found no memory */
@@ -183,6 +185,15 @@ size_t audience_events(const struct audience *a)
 struct slice audience_user(const struct audience *a, size_t user)
 {
 	return (struct slice){ a->users[user]->id, a->users[user]->id_length };
+}
+
+bool audience_find(const struct audience *a, struct slice id, size_t *ret_user)
+{
+	struct user *user = NULL;
+	HASH_FIND(hh, a->by_id, id.data, id.length, user);
+	if (user)
+		*ret_user = user->number;
+	return user != NULL;
 }
 
 const struct event *audience_sequence(const struct audience *a, size_t user, size_t *ret_length)

@@ -9,6 +9,8 @@
 #include "io/events_file.h"
 #include "io/sequence.h"
 
+#include <stdbool.h>
+
 struct audience;
 
 /* Reads all of `path` (io/events_file.h). Errors: those of events_file, STATUS_MEMORY. */
@@ -27,6 +29,8 @@ void audience_free(struct audience *a); /* NULL is fine */
 size_t audience_users(const struct audience *a);
 size_t audience_events(const struct audience *a);
 struct slice audience_user(const struct audience *a, size_t user); /* its id, until audience_free */
+
+bool audience_find(const struct audience *a, struct slice id, size_t *ret_user); /* false: no such user */
 
 /* The user's events by timestamp, equal ones by line; until audience_free. */
 const struct event *audience_sequence(const struct audience *a, size_t user, size_t *ret_length);

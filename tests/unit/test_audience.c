@@ -31,6 +31,12 @@ static void users_and_events_in_order(void **state)
 	assert_memory_equal(audience_user(a, 0).data, "v", 1);
 	assert_memory_equal(audience_user(a, 1).data, "u", 1);
 	assert_memory_equal(audience_user(a, 2).data, "w", 1);
+	size_t user_found = 9;
+	assert_true(audience_find(a, (struct slice){ (const uint8_t *)"w", 1 }, &user_found));
+	assert_int_equal(user_found, 2);
+	assert_true(audience_find(a, (struct slice){ (const uint8_t *)"v", 1 }, &user_found));
+	assert_int_equal(user_found, 0);
+	assert_false(audience_find(a, (struct slice){ (const uint8_t *)"vu", 2 }, &user_found));
 	static const char *const items[3][4] = { { "c", "g", "a", "e" }, { "d", "f", "b" }, { "h" } };
 	static const size_t lengths[] = { 4, 3, 1 };
 	for (size_t user = 0; user < 3; user++) {
