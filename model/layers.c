@@ -74,12 +74,18 @@ void layers_convolve(const struct layers_convolution *c, struct layers_span from
 	}
 }
 
-/* C [m, n] = A [m, k] B' (B: [n, k]) + C, or with `turned` A [k, m] transposed and B [k, n]. */
+/* C [m, n] += A [m, k] B [k, n]; a matrix that is turned lies transposed in memory. */
 static void product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
 		    size_t ldb, float *c, size_t ldc)
 {
 	cblas_sgemm(CblasRowMajor, turn_a ? CblasTrans : CblasNoTrans, turn_b ? CblasTrans : CblasNoTrans, (int)m,
 		    (int)n, (int)k, 1.0F, a, (int)lda, b, (int)ldb, 1.0F, c, (int)ldc);
+}
+
+void layers_add_outer(size_t rows, size_t outs, const float *d_out, size_t d_stride, size_t ins, const float *x,
+		      size_t x_stride, float *gradient)
+{
+	product(true, false, outs, ins, rows, d_out, d_stride, x, x_stride, gradient, ins);
 }
 
 void layers_adapter(const struct layer_kernels *k, const struct layers_adapter *a, size_t rows, uint32_t width,
@@ -103,14 +109,14 @@ void layers_adapter_back(const struct layer_kernels *k, const struct layers_adap
 	const size_t b = a->bottleneck;
 	const size_t d = a->channels;
 	if (gradient != NULL) {
-		product(true, false, d, b, rows, d_z, width, outer, b, gradient->up_weight, b);
+		layers_add_outer(rows, d, d_z, width, b, outer, b, gradient->up_weight);
 		k->column_sums(rows, d, width, d_z, gradient->up_bias);
 	}
 	memset(outer, 0, rows * b * sizeof *outer);
 	product(false, false, rows, b, d, d_z, width, a->up_weight, b, outer, b);
 	k->gelu_back(rows * b, inner, outer);
 	if (gradient != NULL) {
-		product(true, false, b, d, rows, outer, b, x, width, gradient->down_weight, d);
+		layers_add_outer(rows, b, outer, b, d, x, width, gradient->down_weight);
 		k->column_sums(rows, b, b, outer, gradient->down_bias);
 	}
 	product(false, false, rows, d, b, outer, b, a->down_weight, d, d_x, width);

@@ -71,6 +71,10 @@ struct layers_convolution {
 void layers_convolve(const struct layers_convolution *c, struct layers_span from, const float *x, struct layers_span to,
 		     float *y, bool add);
 
+/* gradient [outs, ins] += d_out' x: rows of d_out have d_stride floats, of x x_stride; the gradient's are packed. */
+void layers_add_outer(size_t rows, size_t outs, const float *d_out, size_t d_stride, size_t ins, const float *x,
+		      size_t x_stride, float *gradient);
+
 struct layers_adapter {
 	uint32_t channels;
 	uint32_t bottleneck;      /* b */

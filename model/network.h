@@ -57,8 +57,8 @@ struct network_patch {
 	const float *down_bias[2 * NETWORK_BLOCKS_AT_MOST];   /* [b] */
 	const float *up_weight[2 * NETWORK_BLOCKS_AT_MOST];   /* [d, b] */
 	const float *up_bias[2 * NETWORK_BLOCKS_AT_MOST];     /* [d] */
-	const float *norm_weight[NETWORK_BLOCKS_AT_MOST];     /* [d]: instead of the block's norm2 */
-	const float *norm_bias[NETWORK_BLOCKS_AT_MOST];
+	const float *norm_weight[NETWORK_BLOCKS_AT_MOST];     /* [d]: instead of the block's norm2; followed by zeros */
+	const float *norm_bias[NETWORK_BLOCKS_AT_MOST];       /* up to a multiple of 16 floats, as in any block */
 };
 
 struct network_batch {
