@@ -14,9 +14,8 @@
 #define HEADER_REASON "peterd.reason"
 #define HEADER_TRUNCATED "peterd.truncated"
 
-/* What a record batch of one record needs beside key, value and headers (61 bytes of batch header, the record's own
- * varints), generously. */
-enum { OVERHEAD_BYTES = 512 };
+/* Of a record batch, before its records (KIP-98's format). */
+enum { BATCH_HEADER_BYTES = 61 };
 
 static const char *const our_headers[] = { HEADER_TOPIC,     HEADER_PARTITION, HEADER_OFFSET,   HEADER_MESSAGE,
 					   HEADER_EXCEPTION, HEADER_REASON,    HEADER_TRUNCATED };
@@ -82,22 +81,57 @@ static rd_kafka_headers_t *add_ours(rd_kafka_headers_t *headers, const rd_kafka_
 	return NULL;
 }
 
+/* Likewise. */
+static rd_kafka_headers_t *add_truncated(rd_kafka_headers_t *headers, const rd_kafka_message_t *message)
+{
+	if (!headers || add_number(headers, HEADER_TRUNCATED, (int64_t)message->len))
+		return headers;
+	rd_kafka_headers_destroy(headers);
+	return NULL;
+}
+
 rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum reason reason, const char *detail)
 {
 	return add_ours(deadletter_own_headers(message), message, reason, detail);
 }
 
-/* Bytes on the wire, at most. */
-static size_t headers_bytes(const rd_kafka_headers_t *headers)
+/* Of a zig-zag varint. */
+static size_t varint_bytes(size_t number)
+{
+	size_t bytes = 1;
+	for (uint64_t rest = (uint64_t)number << 1; rest >= 0x80; rest >>= 7)
+		bytes++;
+	return bytes;
+}
+
+static size_t field_bytes(size_t length)
+{
+	return varint_bytes(length) + length;
+}
+
+/* What brokers compare with their limit: the batch, uncompressed, that holds this record alone. */
+static size_t batch_bytes(const rd_kafka_headers_t *headers, size_t key_bytes, size_t value_bytes)
 {
 	const char *name;
 	const void *value;
 	size_t length;
-	size_t sum = 0;
+	size_t record = 3; /* attributes, differences of time and offset from the batch's: nothing */
+	record += field_bytes(key_bytes) + field_bytes(value_bytes) + varint_bytes(rd_kafka_header_cnt(headers));
 	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
 	     i++)
-		sum += strlen(name) + length + 20;
-	return sum;
+		record += field_bytes(strlen(name)) + field_bytes(length);
+	return BATCH_HEADER_BYTES + field_bytes(record);
+}
+
+/* Cuts value and key, in this order, as far as it must be. */
+static void cut(const rd_kafka_headers_t *headers, size_t max_bytes, size_t *key_bytes, size_t *value_bytes)
+{
+	size_t *const parts[] = { value_bytes, key_bytes };
+	for (size_t i = 0; i < 2; i++) {
+		size_t bytes;
+		while (*parts[i] > 0 && (bytes = batch_bytes(headers, *key_bytes, *value_bytes)) > max_bytes)
+			*parts[i] -= bytes - max_bytes < *parts[i] ? bytes - max_bytes : *parts[i];
+	}
 }
 
 static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
@@ -131,29 +165,19 @@ enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, co
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
 {
 	rd_kafka_headers_t *headers = deadletter_headers(message, reason, detail);
-	size_t room = max_bytes > OVERHEAD_BYTES ? max_bytes - OVERHEAD_BYTES : 0;
 	size_t key_bytes = message->key_len;
 	size_t value_bytes = message->len;
-	if (!headers)
-		return error_set_memory(err);
-	size_t fixed = headers_bytes(headers);
-	if (fixed + key_bytes + value_bytes <= room)
+	if (headers && batch_bytes(headers, key_bytes, value_bytes) <= max_bytes)
 		return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
-	if (fixed + key_bytes > room) {
+	headers = add_truncated(headers, message);
+	if (headers && batch_bytes(headers, key_bytes, 0) > max_bytes) {
 		rd_kafka_headers_destroy(headers);
 		headers = add_ours(rd_kafka_headers_new(OUR_HEADERS), message, reason, detail);
-		if (!headers)
-			return error_set_memory(err);
-		fixed = headers_bytes(headers);
-		size_t left = room > fixed ? room - fixed : 0;
-		key_bytes = key_bytes < left ? key_bytes : left;
+		headers = add_truncated(headers, message);
 	}
-	size_t left = room > fixed + key_bytes ? room - fixed - key_bytes : 0;
-	value_bytes = value_bytes < left ? value_bytes : left;
-	if (!add_number(headers, HEADER_TRUNCATED, (int64_t)message->len)) {
-		rd_kafka_headers_destroy(headers);
+	if (!headers)
 		return error_set_memory(err);
-	}
+	cut(headers, max_bytes, &key_bytes, &value_bytes);
 	return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
 }
 

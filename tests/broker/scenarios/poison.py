@@ -47,6 +47,52 @@ def poison_large(site):
     site.note(f"{len(cut)} cut")
 
 
+def varint(number):
+    """Bytes of a zig-zag varint."""
+    size, rest = 1, number << 1
+    while rest >= 0x80:
+        size, rest = size + 1, rest >> 7
+    return size
+
+
+def batch_size(message):
+    """Of a record batch with this record alone, as KIP-98 lays it out."""
+    fields = [message.key() or b"", message.value() or b""]
+    headers = message.headers() or []
+    for name, value in headers:
+        fields += [name.encode(), value]
+    record = 3 + varint(len(headers)) + sum(varint(len(f)) + len(f) for f in fields)
+    return 61 + varint(record) + record
+
+
+@scenario(timeout_s=90)
+def poison_limit(site):
+    """Sizes byte by byte around what the topic of dead letters takes: no letter is too large for it, none is cut that is
+    not, and what is cut fills it."""
+    limit, count = 30_000, 400
+    topics.create(site.bootstrap, {site.topic("deadletters"): (1, {"cleanup.policy": "delete", "max.message.bytes": str(limit)})})
+    site.create(1)
+    stream = site.stream(24)
+    daemon = site.daemon(site.backbone(stream))
+    daemon.config["kafka"]["message.max.bytes"] = limit
+    daemon.start()
+    own = [[("test.kind", b"random"), *[(f"h{i}", b"x" * i) for i in range(n % 7)]] for n in range(count)]
+    site.produce([(b"limit", b"\xff" * (limit - 600 + n), own[n]) for n in range(count)])
+    site.settle(daemon=daemon)
+    aborted = daemon.metric("peterd_transactions_aborted_total")
+    daemon.stopped_well()
+    letters = topics.read_all(site.bootstrap, site.topic("deadletters"))[0]
+    assert len(letters) == count and not aborted, f"{len(letters)} letters of {count}, {aborted} transactions aborted"
+    whole, cut = [], []
+    for message in letters:
+        headers = dict(message.headers())
+        (cut if "peterd.truncated" in headers else whole).append(batch_size(message))
+        assert headers["test.kind"] == b"random"
+    assert whole and max(whole) <= limit and max(whole) > limit - 8, f"the largest that is whole: {max(whole, default=0)}"
+    assert cut and max(cut) == limit and min(cut) > limit - 4, f"those that are cut: {min(cut)} to {max(cut)}"
+    site.note(f"{len(whole)} whole, {len(cut)} cut")
+
+
 NESTED = {
     "type": "record", "name": "Click", "namespace": "shop", "fields": [
         {"name": "id", "type": {"type": "fixed", "name": "Uuid", "size": 16}},
