@@ -1,5 +1,6 @@
 """peterctl as people meet it: exit codes, one line that says what is wrong, Ctrl-C."""
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -7,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import topics
+from cluster import ROOT
 from daemon import die_with_parent, run
 from registry import scenario
 
@@ -23,6 +25,22 @@ def fails(command, code, *words, seconds=30, **more):
     for word in words:
         assert word in said[0], f"{what}: the line does not name {word!r}: {said[0]!r}"
     assert took < seconds, f"{what}: took {took:.1f} s"
+
+
+@scenario(timeout_s=60)
+def ctl_tools(site):
+    """The scripts' --help comes at once, sets nothing up and builds nothing."""
+    clone = os.path.join(site.folder, "clone")
+    for name in ("tools", "docs"):
+        shutil.copytree(os.path.join(ROOT, name), os.path.join(clone, name))
+    before = sorted(os.listdir(clone))
+    for command, word in (("demo --help", "--rate R"), ("demo --kafka --help", "--kafka"), ("test --help", "broker"),
+                          ("test unit --help", "broker"), ("setup --tests --help", "--kafka"), ("kafka --help", "--nodes"),
+                          ("kafka start --help", "--nodes")):
+        tool, *arguments = command.split()
+        done = run([os.path.join(clone, "tools", tool), *arguments], timeout=10, cwd=clone)
+        assert done.returncode == 0 and word in done.stdout, f"tools/{command}: {done.returncode} {done.stdout} {done.stderr}"
+    assert sorted(os.listdir(clone)) == before, f"--help left {os.listdir(clone)}"
 
 
 @scenario(timeout_s=60)
