@@ -134,11 +134,101 @@ static void seen_items_are_left_out(void **state)
 	network_free(net);
 }
 
+/* The loss of the whole output layer, in double. */
+static double plain_loss(const struct network *net, uint32_t target, const float *state)
+{
+	const float *weight = net->weights + parameters_find(&net->table, "output.weight")->offset;
+	const float *bias = net->weights + parameters_find(&net->table, "output.bias")->offset;
+	double sum = 0, own = 0;
+	for (uint32_t item = 0; item < net->shape.items; item++) {
+		double score = (double)bias[item];
+		for (uint32_t c = 0; c < CHANNELS; c++)
+			score += (double)state[c] * (double)weight[item * CHANNELS + c];
+		sum += exp(score);
+		own = item == target ? score : own;
+	}
+	return log(sum) - own;
+}
+
+static void losses_of_outcomes(void **state)
+{
+	struct error err;
+	struct next_item_outcome last[CASES], task[CASES];
+	const struct next_item_options options = { 0 };
+	struct network_pass *pass = NULL;
+	struct network *net = random_network(true);
+	make_cases();
+	assert_int_equal(next_item_outcomes(net, &parallel_none, cases, CASES, 0, &options, last, task, &err),
+			 STATUS_OK);
+	assert_int_equal(network_pass_new(net, 0, LONGEST + 2, 1, NETWORK_KEEP_NOTHING, &pass, &err), STATUS_OK);
+	for (size_t i = 0; i < CASES; i++) {
+		const size_t offsets[] = { 0, cases[i].events };
+		const struct network_batch batch = {
+			.sequences = 1, .offsets = offsets, .items = cases[i].history, .every = true
+		};
+		network_forward(net, NULL, pass, &batch);
+		const float *newest = network_pass_every(pass) + (cases[i].events - 1) * CHANNELS;
+		assert_true(fabs(task[i].log_loss - plain_loss(net, cases[i].target, network_pass_task(pass))) < 1e-4);
+		assert_true(fabs(last[i].log_loss - plain_loss(net, cases[i].target, newest)) < 1e-4);
+	}
+	network_pass_free(pass);
+	network_free(net);
+}
+
+/* Seen items that compete push targets down; drawn negatives are as the seed and the case's number say, whatever the
+ * parts and wherever the list was cut. */
+static void other_rankings(void **state)
+{
+	struct error err;
+	struct next_item_outcome plain[CASES], seen[CASES], drawn[CASES], pieces[CASES];
+	const struct next_item_options none = { 0 }, include = { .include_seen = true };
+	const struct next_item_options negatives = { .negatives = 7, .seed = 3 };
+	const struct parallel parallel = { .parts = 3, .run = run_backwards };
+	struct network *net = random_network(true);
+	size_t lower = 0, fewer = 0;
+	make_cases();
+	assert_int_equal(next_item_outcomes(net, &parallel, cases, CASES, 0, &none, plain, NULL, &err), STATUS_OK);
+	assert_int_equal(next_item_outcomes(net, &parallel, cases, CASES, 0, &include, seen, NULL, &err), STATUS_OK);
+	assert_int_equal(next_item_outcomes(net, &parallel, cases, CASES, 0, &negatives, drawn, NULL, &err), STATUS_OK);
+	assert_int_equal(next_item_outcomes(net, &parallel, cases, 50, 0, &negatives, pieces, NULL, &err), STATUS_OK);
+	assert_int_equal(next_item_outcomes(net, &parallel_none, cases + 50, CASES - 50, 50, &negatives, pieces + 50,
+					    NULL, &err),
+			 STATUS_OK);
+	for (size_t i = 0; i < CASES; i++) {
+		assert_true(seen[i].rank >= plain[i].rank);
+		assert_true(drawn[i].rank <= plain[i].rank && drawn[i].rank <= 7);
+		assert_int_equal(drawn[i].rank, pieces[i].rank);
+		lower += seen[i].rank > plain[i].rank;
+		fewer += drawn[i].rank < plain[i].rank;
+	}
+	assert_true(lower > CASES / 2 && fewer > CASES / 2);
+	network_free(net);
+}
+
+/* A target that the network does not know is never found; nor is any from the newest event where there is none. */
+static void nothing_to_rank(void **state)
+{
+	struct error err;
+	struct next_item_outcome last[3], task[3];
+	const struct next_item_options options = { 0 };
+	const uint32_t history[] = { 3, 4 };
+	const struct next_item_case odd[3] = { { history, 2, BACKBONE_OOV }, { history, 0, 5 }, { history, 2, 6 } };
+	struct network *net = random_network(true);
+	assert_int_equal(next_item_outcomes(net, &parallel_none, odd, 3, 0, &options, last, task, &err), STATUS_OK);
+	assert_true(last[0].rank == UINT32_MAX && task[0].rank == UINT32_MAX);
+	assert_true(isnan(last[0].log_loss) && isnan(task[0].log_loss));
+	assert_true(last[1].rank == UINT32_MAX && isnan(last[1].log_loss));
+	assert_true(task[1].rank < ITEMS && isfinite(task[1].log_loss));
+	assert_true(last[2].rank < ITEMS && isfinite(last[2].log_loss));
+	network_free(net);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(as_computed_plainly),
-		cmocka_unit_test(seen_items_are_left_out),
+		cmocka_unit_test(as_computed_plainly), cmocka_unit_test(seen_items_are_left_out),
+		cmocka_unit_test(losses_of_outcomes),  cmocka_unit_test(other_rankings),
+		cmocka_unit_test(nothing_to_rank),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
