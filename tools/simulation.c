@@ -1,5 +1,7 @@
 #include "tools/simulation.h"
 
+#include "base/random.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,25 +9,16 @@
 enum { GENRES = 20 };
 
 struct simulation {
-	uint64_t random;
+	struct random_stream random;
 	uint32_t users;
 	uint32_t items;
 	uint32_t *at; /* [users]: the item that each looked at last */
 	char **ids;   /* [items] */
 };
 
-/* SplitMix64 (Steele, Lea, Flood 2014). */
-static uint64_t next_random(struct simulation *s)
-{
-	uint64_t z = s->random += 0x9e3779b97f4a7c15;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
 static double next_unit(struct simulation *s)
 {
-	return (double)(next_random(s) >> 11) * 0x1p-53;
+	return (double)(random_next(&s->random) >> 11) * 0x1p-53;
 }
 
 struct simulation *simulation_new(uint64_t seed, uint32_t users, uint32_t items)
@@ -33,11 +26,11 @@ struct simulation *simulation_new(uint64_t seed, uint32_t users, uint32_t items)
 	struct simulation *s = calloc(1, sizeof *s);
 	if (!s)
 		return NULL;
-	*s = (struct simulation){ .random = seed, .users = users, .items = items };
+	*s = (struct simulation){ .random = { seed }, .users = users, .items = items };
 	s->at = calloc(users, sizeof *s->at);
 	s->ids = calloc(items, sizeof *s->ids);
 	for (uint32_t i = 0; s->at && i < users; i++)
-		s->at[i] = (uint32_t)(next_random(s) % items);
+		s->at[i] = (uint32_t)(random_next(&s->random) % items);
 	bool complete = s->at && s->ids;
 	for (uint32_t i = 0; complete && i < items; i++)
 		complete = asprintf(&s->ids[i], "item-%05u", i) > 0;
@@ -80,9 +73,9 @@ void simulation_next(struct simulation *s, uint32_t *ret_user, uint32_t *ret_ite
 	uint32_t genre = s->items / GENRES ? s->items / GENRES : 1;
 	uint32_t item = s->at[user];
 	if (next_unit(s) < 0.8) /* a near one of the same genre, one in five anything */
-		item = item / genre * genre + (item % genre + 1 + (uint32_t)(next_random(s) % 5)) % genre;
+		item = item / genre * genre + (item % genre + 1 + (uint32_t)(random_next(&s->random) % 5)) % genre;
 	else
-		item = (uint32_t)(next_random(s) % s->items);
+		item = (uint32_t)(random_next(&s->random) % s->items);
 	if (item >= s->items)
 		item = s->items - 1;
 	s->at[user] = item;

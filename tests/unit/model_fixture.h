@@ -2,6 +2,7 @@
 #ifndef TESTS_MODEL_FIXTURE_H
 #define TESTS_MODEL_FIXTURE_H
 
+#include "base/random.h"
 #include "model/backbone.h"
 #include "model/random_backbone.h"
 
@@ -20,10 +21,10 @@
 
 static inline uint64_t fixture_random(uint64_t *state)
 {
-	uint64_t z = (*state += 0x9e3779b97f4a7c15);
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
+	struct random_stream random = { *state };
+	const uint64_t value = random_next(&random);
+	*state = random.state;
+	return value;
 }
 
 /* Any item, or the out-of-vocabulary token. */
