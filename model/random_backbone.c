@@ -1,5 +1,6 @@
 #include "model/random_backbone.h"
 
+#include "base/random.h"
 #include "model/backbone.h"
 #include "model/safetensors.h"
 #include "model/vocabulary_write.h"
@@ -16,17 +17,14 @@ struct tensors {
 	char (*names)[64];
 	size_t count;
 	size_t capacity;
-	uint64_t random; /* state of splitmix64 */
-	bool failed;     /* an allocation did */
+	struct random_stream random; /* no mathematical library on the way: the same numbers on every machine */
+	bool failed;                 /* an allocation did */
 };
 
-/* Uniform in [-1, 1), from splitmix64: no mathematical library, so the same on every machine. */
-static float uniform(uint64_t *state)
+/* Uniform in [-1, 1). */
+static float uniform(struct random_stream *random)
 {
-	uint64_t z = (*state += 0x9e3779b97f4a7c15);
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return (float)((z ^ (z >> 31)) >> 40) * 0x1p-23F - 1.0F;
+	return 2.0F * random_uniform(random) - 1.0F;
 }
 
 static float *add(struct tensors *t, const char *name, unsigned rank, const uint64_t shape[])
@@ -146,7 +144,7 @@ enum status random_backbone_write(const char *path, const struct random_backbone
 	size_t blocks = 1;
 	for (const char *at = r->dilations; *at != '\0'; at++)
 		blocks += *at == ',';
-	struct tensors t = { .capacity = 1 + VOCABULARY_TENSORS + 2 * PER_CONVOLUTION * blocks, .random = r->seed };
+	struct tensors t = { .capacity = 1 + VOCABULARY_TENSORS + 2 * PER_CONVOLUTION * blocks, .random = { r->seed } };
 	t.list = calloc(t.capacity, sizeof t.list[0]);
 	t.names = calloc(t.capacity, sizeof t.names[0]);
 	enum status status = t.list == NULL || t.names == NULL
