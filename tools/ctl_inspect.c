@@ -62,7 +62,71 @@ static json_t *tensor_json(const struct safetensors_tensor *t)
 	return object;
 }
 
-static enum status print_json(const struct safetensors *st, struct error *err)
+/* What the metadata of a backbone that loads come to. */
+struct shape {
+	const char *kernel_size;
+	const char *dilations;
+	const char *next_item;
+	long long receptive_field; /* R, positions: 1 + the sum over the convolutions of (k - 1) x dilation */
+};
+
+static struct shape read_shape(const struct safetensors *st)
+{
+	struct shape shape = { .kernel_size = safetensors_metadata(st, "kernel_size"),
+			       .dilations = safetensors_metadata(st, "dilations"),
+			       .next_item = safetensors_metadata(st, "next_item"),
+			       .receptive_field = 1 };
+	if (!shape.next_item)
+		shape.next_item = "last";
+	long long taps = shape.kernel_size ? strtoll(shape.kernel_size, NULL, 10) : 0;
+	const char *at = shape.dilations;
+	for (char *end; at && *at; at = *end == ',' ? end + 1 : "") /* a block has two: of dilation d and 2 d */
+		shape.receptive_field += (taps - 1) * 3 * strtoll(at, &end, 10);
+	return shape;
+}
+
+static json_t *dilations_json(const char *text)
+{
+	json_t *array = json_array();
+	for (char *end; text && *text; text = *end == ',' ? end + 1 : "")
+		(void)json_array_append_new(array, json_integer(strtoll(text, &end, 10)));
+	return array;
+}
+
+static json_t *backbone_json(const struct safetensors *st, const struct backbone *b)
+{
+	struct shape shape = read_shape(st);
+	json_t *object = json_object();
+	(void)json_object_set_new(object, "arch", json_string(backbone_arch(b)));
+	(void)json_object_set_new(object, "causal", json_boolean(backbone_causal(b)));
+	(void)json_object_set_new(object, "channels", json_integer(backbone_dim(b)));
+	if (shape.kernel_size && shape.dilations) {
+		(void)json_object_set_new(object, "kernel_size", json_integer(strtoll(shape.kernel_size, NULL, 10)));
+		(void)json_object_set_new(object, "dilations", dilations_json(shape.dilations));
+		(void)json_object_set_new(object, "receptive_field", json_integer(shape.receptive_field));
+	}
+	(void)json_object_set_new(object, "window", json_integer(backbone_window(b)));
+	(void)json_object_set_new(object, "vocabulary", json_integer(backbone_items(b) - BACKBONE_FIRST_ITEM));
+	(void)json_object_set_new(object, "next_item", json_string(shape.next_item));
+	(void)json_object_set_new(object, "state_bytes", json_integer((json_int_t)backbone_state_bytes(b)));
+	(void)json_object_set_new(object, "sha256", json_string(backbone_hash(b)));
+	return object;
+}
+
+static void print_backbone(const struct safetensors *st, const struct backbone *b)
+{
+	struct shape shape = read_shape(st);
+	printf("\nbackbone\n  %s, %s, %u channels", backbone_arch(b), backbone_causal(b) ? "causal" : "not causal",
+	       backbone_dim(b));
+	if (shape.kernel_size && shape.dilations)
+		printf(", kernels of %s, dilations %s, receptive field %lld", shape.kernel_size, shape.dilations,
+		       shape.receptive_field);
+	printf("\n  window %u, vocabulary of %u, next item from %s, %zu bytes of state a user\n", backbone_window(b),
+	       backbone_items(b) - BACKBONE_FIRST_ITEM, shape.next_item, backbone_state_bytes(b));
+}
+
+/* b: NULL where it is no backbone, or none that loads. */
+static enum status print_json(const struct safetensors *st, const struct backbone *b, struct error *err)
 {
 	json_t *object = json_object();
 	json_t *metadata = json_object();
@@ -76,6 +140,8 @@ static enum status print_json(const struct safetensors *st, struct error *err)
 	(void)json_object_set_new(object, "path", json_string(safetensors_path(st)));
 	(void)json_object_set_new(object, "bytes", json_integer((json_int_t)safetensors_bytes(st)));
 	(void)json_object_set_new(object, "sha256", json_string(safetensors_hash(st)));
+	if (b)
+		(void)json_object_set_new(object, "backbone", backbone_json(st, b));
 	(void)json_object_set_new(object, "metadata", metadata);
 	(void)json_object_set_new(object, "tensors", tensors);
 	int failed = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
@@ -121,34 +187,30 @@ static void print_text(const struct safetensors *st)
 }
 
 /* A backbone is also loaded, so that what the daemon would refuse is said here. */
-static enum status check_backbone(const char *path, bool json, struct error *err)
-{
-	struct backbone *b;
-	enum status status = backbone_load(path, &b, err);
-	if (status)
-		return status;
-	if (!json)
-		printf("\nbackbone %s: %s, d %u, window %u, %u items, %zu bytes of state a user\n", backbone_arch(b),
-		       backbone_causal(b) ? "causal" : "not causal", backbone_dim(b), backbone_window(b),
-		       backbone_items(b) - BACKBONE_FIRST_ITEM, backbone_state_bytes(b));
-	backbone_free(b);
-	return STATUS_OK;
-}
-
 static enum status inspect_file(const char *path, bool json, struct error *err)
 {
 	struct safetensors *st;
+	struct backbone *b = NULL;
+	struct error fault;
 	enum status status = safetensors_open(path, &st, err);
 	if (status)
 		return status;
 	const char *format = safetensors_metadata(st, "format");
-	bool backbone = format && !strcmp(format, "peterd.backbone.v1");
+	enum status loaded =
+		format && !strcmp(format, "peterd.backbone.v1") ? backbone_load(path, &b, &fault) : STATUS_OK;
 	if (json)
-		status = print_json(st, err);
+		status = print_json(st, b, err);
 	else
 		print_text(st);
+	if (b && !json)
+		print_backbone(st, b);
+	backbone_free(b);
 	safetensors_close(st);
-	return status || !backbone ? status : check_backbone(path, json, err);
+	if (!status && loaded) {
+		*err = fault;
+		status = loaded;
+	}
+	return status;
 }
 
 static json_t *shard_json(const struct store_summary_shard *s)
@@ -218,16 +280,16 @@ enum status ctl_inspect(int argc, char **argv, struct error *err)
 	const struct ctl_option options[] = {
 		{ "json", CTL_FLAG, false, &json, NULL, "one JSON object", 0, 0 },
 	};
-	const struct ctl_usage usage = {
-		"inspect",
-		"FILE",
-		"What is in a backbone or patch file: metadata, tensors, shapes, checksums, "
-		"ranges; a backbone is also\n"
-		"checked as the daemon would check it. For a daemon's state_dir: its shards and where they stand.\n",
-		options,
-		CTL_COUNT(options),
-		1
-	};
+	const struct ctl_usage usage = { "inspect",
+					 "FILE",
+					 "What is in a backbone or patch file: metadata, tensors, shapes, checksums, "
+					 "ranges; a backbone is also\n"
+					 "checked as the daemon would check it, and summed up. For a daemon's "
+					 "state_dir: its shards and where they "
+					 "stand.\n",
+					 options,
+					 CTL_COUNT(options),
+					 1 };
 	int operands;
 	bool help;
 	struct stat about;

@@ -1,4 +1,5 @@
 """peterctl as people meet it: exit codes, one line that says what is wrong, Ctrl-C."""
+import json
 import os
 import shutil
 import signal
@@ -59,6 +60,28 @@ def ctl_outputs(site):
     with open("/dev/full", "w") as full:
         done = subprocess.run([site.peterctl, "schema"], stdout=full, stderr=subprocess.PIPE, timeout=30)
     assert done.returncode == 74, f"a full standard output: {done.returncode}"
+
+
+@scenario(timeout_s=60)
+def ctl_inspect(site):
+    """inspect --json sums a backbone up, and does so for none that would be refused."""
+    backbone = site.backbone(site.stream(65), channels=24, kernel=2, dilations=(1, 3, 5))
+    done = run([site.peterctl, "inspect", "--json", backbone.path])
+    assert done.returncode == 0, f"inspect: {done.returncode} {done.stderr}"
+    found = json.loads(done.stdout)
+    summary = found["backbone"]
+    assert summary.pop("state_bytes") > 0
+    assert summary == {"arch": "nextitnet", "causal": True, "channels": 24, "kernel_size": 2, "dilations": [1, 3, 5],
+                       "receptive_field": backbone.window + 1, "window": backbone.window, "vocabulary": len(backbone.items),
+                       "next_item": "last", "sha256": backbone.hash}, f"the summary is {summary}"
+    assert found["sha256"] == backbone.hash and len(found["tensors"]) == 1 + 3 * 8
+    text = run([site.peterctl, "inspect", backbone.path]).stdout
+    assert f"receptive field {backbone.window + 1}" in text and "dilations 1,3,5" in text, text[-400:]
+    data = open(backbone.path, "rb").read()
+    with open(backbone.path, "wb") as out:
+        out.write(data.replace(b'"causal": "true"', b'"causal": "what"'))
+    done = run([site.peterctl, "inspect", "--json", backbone.path])
+    assert done.returncode == 65 and "backbone" not in json.loads(done.stdout), f"{done.returncode}, {done.stderr}"
 
 
 @scenario(timeout_s=60)
