@@ -14,8 +14,6 @@
 
 #define CONNECTIONS_MAX 64u
 #define CONNECTION_TIMEOUT_S 3u
-/* At the limit of connections MHD listens no more until a run that begins with fewer: there must be one. */
-#define IDLE_RUN_MS 1000u
 #define CONNECTION_MEMORY_BYTES ((size_t)16384)
 
 struct http {
@@ -68,13 +66,22 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 
 static void on_timer(uv_timer_t *timer);
 
+/* A run that begins at the limit of connections stops listening, and only one that begins below it listens again. */
+static bool crowded(const struct http *h)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+	return info && info->num_connections >= CONNECTIONS_MAX;
+}
+
 static void run(struct http *h)
 {
+	bool was_crowded = crowded(h);
 	(void)MHD_run(h->daemon);
-	MHD_UNSIGNED_LONG_LONG wait_ms = IDLE_RUN_MS;
-	if (MHD_get_timeout(h->daemon, &wait_ms) != MHD_YES || wait_ms > IDLE_RUN_MS)
-		wait_ms = IDLE_RUN_MS;
-	(void)uv_timer_start(&h->timer, on_timer, wait_ms, 0);
+	MHD_UNSIGNED_LONG_LONG wait_ms = 0;
+	if ((was_crowded && !crowded(h)) || MHD_get_timeout(h->daemon, &wait_ms) == MHD_YES)
+		(void)uv_timer_start(&h->timer, on_timer, wait_ms, 0);
+	else
+		(void)uv_timer_stop(&h->timer);
 }
 
 static void on_timer(uv_timer_t *timer)

@@ -209,6 +209,38 @@ static void connections_are_limited(void **state)
 		(void)close(fds[i]);
 }
 
+static void wake(uv_timer_t *timer)
+{
+}
+
+/* All connections go in one turn of the loop, and no event is left that would wake a server which has stopped listening:
+ * the loop sleeps here as the daemon's does. */
+static void it_listens_again_after_its_limit(void **state)
+{
+	enum { LIMIT = 64 };
+	static const char request[] = "GET /livez HTTP/1.0\r\n\r\n";
+	struct fixture f;
+	uv_timer_t timer;
+	int fds[LIMIT];
+	open_fixture(&f, "127.0.0.1:0");
+	for (size_t i = 0; i < LIMIT; i++)
+		fds[i] = connect_to(&f);
+	for (int i = 0; i < 500; i++)
+		(void)uv_run(&f.loop, UV_RUN_NOWAIT);
+	for (size_t i = 0; i < LIMIT; i++)
+		(void)close(fds[i]);
+	int fd = connect_to(&f);
+	assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+	assert_int_equal(uv_timer_init(&f.loop, &timer), 0);
+	assert_int_equal(uv_timer_start(&timer, wake, 2000, 0), 0); /* or a server that fails would sleep for ever */
+	while (f.asked == 0 && uv_is_active((uv_handle_t *)&timer))
+		(void)uv_run(&f.loop, UV_RUN_ONCE);
+	assert_int_equal(f.asked, 1);
+	(void)close(fd);
+	uv_close((uv_handle_t *)&timer, NULL);
+	close_fixture(&f);
+}
+
 static void a_taken_port_is_an_error(void **state)
 {
 	struct fixture f;
@@ -231,6 +263,7 @@ int main(void)
 		cmocka_unit_test(large_answers_come_whole),
 		cmocka_unit_test(bad_requests_end_their_connection),
 		cmocka_unit_test(connections_are_limited),
+		cmocka_unit_test(it_listens_again_after_its_limit),
 		cmocka_unit_test(a_taken_port_is_an_error),
 	};
 	(void)signal(SIGPIPE, SIG_IGN);
