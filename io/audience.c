@@ -146,7 +146,7 @@ enum status audience_load_observed(const char *path, const struct audience_obser
 		if (!status)
 			status = add_row(a, &rows, &row, err);
 		if (!status && observer)
-			status = observer->each(observer->arg, &row, events_file_share(file), err);
+			status = observer->each(observer->arg, file, &row, err);
 	}
 	events_file_close(file);
 	if (!status)

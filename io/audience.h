@@ -16,11 +16,11 @@ struct audience;
 /* Reads all of `path` (io/events_file.h). Errors: those of events_file, STATUS_MEMORY. */
 enum status audience_load(const char *path, struct audience **ret, struct error *err) MUST_CHECK;
 
-/* The same, and `each` sees every row in the file's order: what else of it is wanted, such as the items' ids. Its error ends the
- * reading. */
+/* The same, and `each` sees every row of the file in its order: what else of it is wanted, such as the items' ids. Its error ends
+ * the reading. */
 struct audience_observer {
-	enum status (*each)(void *arg, const struct events_row *row, double share, struct error *err);
-	void *arg; /* share: of the file that has been read; below 0: unknown */
+	enum status (*each)(void *arg, const struct events_file *file, const struct events_row *row, struct error *err);
+	void *arg;
 };
 enum status audience_load_observed(const char *path, const struct audience_observer *observer, struct audience **ret,
 				   struct error *err) MUST_CHECK;

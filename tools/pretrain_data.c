@@ -15,12 +15,13 @@ struct reading {
 	int64_t rows;
 };
 
-static enum status read_row(void *arg, const struct events_row *row, double share, struct error *err)
+static enum status read_row(void *arg, const struct events_file *file, const struct events_row *row, struct error *err)
 {
 	struct reading *r = arg;
-	r->progress.share = share;
-	if ((++r->rows & 4095) == 0)
+	if ((++r->rows & 4095) == 0) {
+		r->progress.share = events_file_share(file);
 		ctl_progress_show(&r->progress, r->rows);
+	}
 	return catalogue_add(r->catalogue, row->item_id, err);
 }
 
