@@ -15,6 +15,7 @@ static void add(struct next_item_cases *cases, const uint32_t *history, size_t e
 {
 	cases->list[cases->count++] = (struct next_item_case){ history, events, target };
 	cases->unknown += target < BACKBONE_FIRST_ITEM;
+	cases->empty += events == 0;
 }
 
 static enum status from_audience(const struct audience *a, const struct vocabulary *vocabulary,
@@ -225,13 +226,14 @@ void next_item_cases_thin(struct next_item_cases *cases, size_t most, uint64_t s
 	struct random_stream random = random_from(seed, UINT64_MAX);
 	if (most >= cases->count)
 		return;
-	cases->unknown = 0;
+	cases->unknown = cases->empty = 0;
 	for (size_t i = 0; i < most; i++) { /* the first steps of a shuffle */
 		size_t other = i + random_below(&random, (uint32_t)(cases->count - i));
 		struct next_item_case chosen = cases->list[other];
 		cases->list[other] = cases->list[i];
 		cases->list[i] = chosen;
 		cases->unknown += chosen.target < BACKBONE_FIRST_ITEM;
+		cases->empty += chosen.events == 0;
 	}
 	cases->count = most;
 }

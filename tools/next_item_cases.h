@@ -15,6 +15,7 @@ struct next_item_cases {
 	size_t count;
 	size_t users;   /* of the files, fit for a case or not */
 	size_t unknown; /* cases whose target the vocabulary does not have */
+	size_t empty;   /* cases without history */
 };
 
 /* Leave-last-out: the target of a user with two events or more is the last one, the history all before. Errors: those of

@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{ "replay", ctl_replay, "produce the rows of a file to the configured topics" },
 	{ "watch", ctl_watch, "follow the updates topic, readable" },
 	{ "pretrain", ctl_pretrain, "pre-train a backbone on a file of events, without labels" },
+	{ "evaluate", ctl_evaluate, "what a backbone's next items or a patch's scores are worth" },
 	{ "embed", ctl_embed, "user embeddings of a file of events, as .npy" },
 	{ "inspect", ctl_inspect, "what is in a backbone, patch or state directory" },
 	{ "deadletter", ctl_deadletter, "list | requeue: look at and re-submit rejected records" },
