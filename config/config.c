@@ -163,6 +163,14 @@ enum status config_parse(const char *name, const char *text, size_t length, stru
 	return STATUS_OK;
 }
 
+/* Without its configuration a program cannot be told to do better: a folder, or a file that may not be read, is as wrong as
+ * one whose contents are. One that does not exist is a missing input. */
+static enum status unreadable(const char *path, struct error *err)
+{
+	enum status s = error_set_errno(err, "%s: cannot be read", path);
+	return s == STATUS_IO ? err->status = STATUS_CONFIG : s;
+}
+
 /* Reads at most one byte more than a configuration may have, which node_parse then refuses. */
 static enum status read_file(int fd, const char *path, char *text, size_t *ret_length, struct error *err)
 {
@@ -172,7 +180,7 @@ static enum status read_file(int fd, const char *path, char *text, size_t *ret_l
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return error_set_errno(err, "%s", path);
+			return unreadable(path, err);
 		if (n == 0)
 			break;
 		length += (size_t)n;
@@ -185,7 +193,7 @@ enum status config_load(const char *path, struct config **ret, struct error *err
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return error_set_errno(err, "%s", path);
+		return unreadable(path, err);
 	size_t length = 0;
 	char *text = malloc(NODE_TEXT_MAX_BYTES + 1);
 	enum status s = text ? read_file(fd, path, text, &length, err) : error_set_memory(err);

@@ -59,8 +59,8 @@ struct config {
 	char *path; /* the file that it came from, for messages */
 };
 
-/* Reads and checks `path`. Errors name file, line and key: STATUS_NO_INPUT, STATUS_IO, STATUS_CONFIG (unknown key, with the
- * nearest name suggested; wrong type; out of range; missing; twice), STATUS_MEMORY. */
+/* Reads and checks `path`. Errors name file, line and key: STATUS_NO_INPUT (no such file), STATUS_CONFIG (it cannot be read;
+ * unknown key, with the nearest name suggested; wrong type; out of range; missing; twice), STATUS_MEMORY. */
 enum status config_load(const char *path, struct config **ret, struct error *err) MUST_CHECK;
 
 /* The same from memory; `name` stands for the file in messages. */

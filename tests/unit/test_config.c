@@ -368,8 +368,10 @@ static void files_are_loaded(void **state)
 	struct config *c = NULL;
 	struct error err = { 0 };
 	assert_int_equal(config_load("/nonexistent/f.yaml", &c, &err), STATUS_NO_INPUT);
-	assert_string_equal(err.text, "/nonexistent/f.yaml: No such file or directory");
-	assert_int_equal(config_load("/", &c, &err), STATUS_IO);
+	assert_string_equal(err.text, "/nonexistent/f.yaml: cannot be read: No such file or directory");
+	assert_int_equal(config_load("/", &c, &err), STATUS_CONFIG);
+	assert_string_equal(err.text, "/: cannot be read: Is a directory");
+	assert_int_equal(err.status, STATUS_CONFIG);
 	char path[] = "/tmp/test_config.XXXXXX";
 	int fd = mkstemp(path);
 	assert_true(fd >= 0);

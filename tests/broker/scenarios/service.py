@@ -208,6 +208,7 @@ def service_check(site):
     broken("labels", lambda c: c["labels"].update(topic=site.topic("odd")), 78, "partitions", option="--check=broker")
     broken("labels", lambda c: c["labels"].update(topic=site.topic("odd")), 78, "partitions", option=None)
     for arguments, code in ((["--config"], 64), (["--nonsense"], 64), ([], 64), (["--config", "/nonexistent.yaml"], 66),
+                            (["--config", "/", "--check"], 78), (["--config", "/"], 78),
                             (["--help"], 0), (["--version"], 0)):
         done = run([site.peterd, *arguments])
         assert done.returncode == code, f"peterd {arguments}: exit {done.returncode}, expected {code}: {done.stderr}"
