@@ -25,9 +25,12 @@ static inline double *reference_copy(const float *block, size_t floats)
 	return copy;
 }
 
-static inline const double *reference_tensor(const struct reference *r, const char *name)
+enum reference_tensors { REFERENCE_CONV_WEIGHT = 1, REFERENCE_CONV_BIAS, REFERENCE_NORM_WEIGHT, REFERENCE_NORM_BIAS };
+
+/* Of convolution c, by the table's order: the embedding, then these four of each. */
+static inline const double *reference_tensor(const struct reference *r, uint32_t c, enum reference_tensors which)
 {
-	return r->weights + parameters_find(&r->net->table, name)->offset;
+	return r->weights + r->net->table.list[4 * (size_t)c + which].offset;
 }
 
 static inline const double *reference_adapter(const struct reference *r, const float *view)
@@ -64,11 +67,8 @@ static inline void reference_adapt(const struct reference *r, uint32_t c, const 
 static inline void reference_norm(const struct reference *r, uint32_t c, const double *z, double *out)
 {
 	const uint32_t d = r->net->shape.channels;
-	char name[64];
-	(void)snprintf(name, sizeof name, "blocks.%u.norm%u.weight", c / 2, c % 2 + 1);
-	const double *gamma = reference_tensor(r, name);
-	(void)snprintf(name, sizeof name, "blocks.%u.norm%u.bias", c / 2, c % 2 + 1);
-	const double *beta = reference_tensor(r, name);
+	const double *gamma = reference_tensor(r, c, REFERENCE_NORM_WEIGHT);
+	const double *beta = reference_tensor(r, c, REFERENCE_NORM_BIAS);
 	if (r->patch != NULL && c % 2 == 1 && r->patch->norm_weight[c / 2] != NULL) {
 		gamma = reference_adapter(r, r->patch->norm_weight[c / 2]);
 		beta = reference_adapter(r, r->patch->norm_bias[c / 2]);
@@ -90,11 +90,8 @@ static inline void reference_column(const struct reference *r, uint32_t c, const
 {
 	const uint32_t d = r->net->shape.channels;
 	const uint32_t taps = r->net->shape.kernel_size;
-	char name[64];
-	(void)snprintf(name, sizeof name, "blocks.%u.conv%u.weight", c / 2, c % 2 + 1);
-	const double *weight = reference_tensor(r, name);
-	(void)snprintf(name, sizeof name, "blocks.%u.conv%u.bias", c / 2, c % 2 + 1);
-	const double *bias = reference_tensor(r, name);
+	const double *weight = reference_tensor(r, c, REFERENCE_CONV_WEIGHT);
+	const double *bias = reference_tensor(r, c, REFERENCE_CONV_BIAS);
 	double *z = calloc(d, sizeof *z);
 	double *plain = calloc(d, sizeof *plain);
 	for (uint32_t o = 0; o < d; o++) {
@@ -133,7 +130,7 @@ static inline void reference_forward(const struct reference *r, const uint32_t *
 	const uint32_t d = s->channels;
 	const uint32_t lead = s->causal ? 0 : 1;
 	const uint32_t rows = events + 2 * lead;
-	const double *table = reference_tensor(r, "item_embedding.weight");
+	const double *table = r->weights + r->net->table.list[0].offset;
 	const double **inputs = calloc(s->kernel_size, sizeof *inputs);
 	double *x = calloc((size_t)(rows + 1) * d, sizeof *x); /* the causal task token is the last row */
 	double *h = calloc((size_t)(rows + 1) * d, sizeof *h);

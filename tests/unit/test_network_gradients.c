@@ -153,11 +153,11 @@ static void check_gradients(const struct problem *p)
 	for (size_t i = 0; i < p->net->table.count; i++) {
 		const struct parameter *t = &p->net->table.list[i];
 		check_tensor(p, t->name, p->reference.weights + t->offset, p->trunk + t->offset, t->count,
-			     t->count / 29 + 1);
+			     t->count / 7 + 1);
 	}
 	if (p->patch != NULL)
 		check_tensor(p, "adapters", p->reference.adapters, p->adapters, p->patch->floats,
-			     p->patch->floats / 97 + 1);
+			     p->patch->floats / 53 + 1);
 }
 
 static void test_trunk(void **unused)
