@@ -3,6 +3,7 @@
 #include "model/backbone.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,25 @@ static enum status check_sequences(struct pretrainer *p, struct error *err)
 	return STATUS_OK;
 }
 
+/* Half an occurrence more each, for those that never occur. */
+static enum status start_bias(struct pretrainer *p, struct error *err)
+{
+	const struct pretrainer_sequences *s = p->sequences;
+	float *bias = p->net->weights + p->output_bias;
+	uint32_t *counts = calloc(p->net->shape.items, sizeof *counts);
+	if (!counts)
+		return error_set_memory(err);
+	for (size_t user = 0; user < s->users; user++)
+		for (size_t i = 0; i < pretrainer_trained(s, user); i++)
+			counts[s->items[s->offsets[user] + i]]++;
+	for (uint32_t item = 0; item < p->net->shape.items; item++) {
+		double count = item < BACKBONE_FIRST_ITEM ? 0 : counts[item];
+		bias[item] = (float)log((count + 0.5) / ((double)p->targets + 0.5 * p->net->shape.items));
+	}
+	free(counts);
+	return STATUS_OK;
+}
+
 static enum status new_average(struct pretrainer *p, struct error *err)
 {
 	if (!(p->options.average > 0))
@@ -46,6 +66,8 @@ static enum status start(struct pretrainer *p, struct error *err)
 		memcpy(p->net->weights + p->output_weight, p->net->weights + p->embedding,
 		       (size_t)p->net->shape.items * p->net->shape.channels * sizeof(float));
 	enum status status = check_sequences(p, err);
+	if (!status)
+		status = start_bias(p, err);
 	if (!status)
 		status = pretrainer_cut(p, err);
 	if (status)

@@ -73,7 +73,8 @@ struct pretrainer_best {
 	bool task;      /* reached by the task token */
 };
 
-/* Starts a run from the network's weights, which it changes. Borrows network, sequences, and parallel's arg until
+/* Starts a run from the network's weights, which it changes: at once the output layer's bias, to the logarithms of the items'
+ * frequencies, on whose way small steps would spend thousands. Borrows network, sequences, and parallel's arg until
  * pretrainer_free. The network has an output layer. Errors: STATUS_DATA (nothing to learn from: no user with two events
  * left, fewer than two items), STATUS_MEMORY. */
 enum status pretrainer_new(const struct pretrainer_options *options, struct network *net,
