@@ -182,11 +182,100 @@ static void test_patches(void **unused)
 	}
 }
 
+static bool is_zero(const float *floats, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (floats[i] != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Only `prefix`'s tensors are trained: their gradients are what they were, and no other is touched. */
+static void check_trained(struct problem *p, const char *prefix, const float *all)
+{
+	float *some = parameters_block_new(&p->net->table);
+	for (size_t i = 0; i < p->net->table.count; i++)
+		p->net->table.list[i].trained = strncmp(p->net->table.list[i].name, prefix, strlen(prefix)) == 0;
+	network_backward(p->net, p->reference.patch, p->batch->pass, &p->batch->batch, p->task_weights,
+			 p->every_weights, some, NULL);
+	for (size_t i = 0; i < p->net->table.count; i++) {
+		const struct parameter *t = &p->net->table.list[i];
+		if (!t->trained)
+			assert_true(is_zero(some + t->offset, t->count));
+		else if (fixture_difference(some + t->offset, all + t->offset, t->count) > 0)
+			fail_msg("%s alone: another gradient for %s", prefix, t->name);
+	}
+	free(some);
+}
+
+static void test_trained(void **unused)
+{
+	static const char *const prefixes[] = { "item_embedding",
+						"blocks.0.conv1.weight",
+						"blocks.0.conv1.bias",
+						"blocks.0.conv2",
+						"blocks.1.norm1.weight",
+						"blocks.1.norm2.bias",
+						"blocks.1.conv2.bias",
+						"blocks.1",
+						"output" };
+	for (size_t i = 0; i < 4; i++) {
+		struct problem p;
+		open_problem(&p, &shapes[i / 2 * 3], i == 1, i % 2 == 1, true, 0, false);
+		network_forward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch);
+		network_backward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch, p.task_weights,
+				 p.every_weights, p.trunk, p.adapters);
+		for (size_t k = 0; k < sizeof prefixes / sizeof prefixes[0]; k++)
+			check_trained(&p, prefixes[k], p.trunk);
+		close_problem(&p);
+	}
+}
+
+/* A frozen trunk: the adapters' gradients are the same, and gradients are added to what is there. */
+static void test_frozen(void **unused)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct problem p;
+		open_problem(&p, &shapes[1], i == 1, true, false, 0, false);
+		float *twice = calloc(p.patch->floats, sizeof *twice);
+		network_forward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch);
+		network_backward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch, p.task_weights, NULL,
+				 p.trunk, p.adapters);
+		for (int k = 0; k < 2; k++)
+			network_backward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch, p.task_weights, NULL,
+					 NULL, twice);
+		for (size_t k = 0; k < p.patch->floats; k++)
+			assert_true(fabs((double)twice[k] - 2 * (double)p.adapters[k]) <=
+				    1e-5 * fmax(1, fabs((double)twice[k])));
+		network_backward(p.net, p.reference.patch, p.batch->pass, &p.batch->batch, p.task_weights, NULL, NULL,
+				 NULL);
+		free(twice);
+		close_problem(&p);
+	}
+}
+
+/* Derivatives of the task tokens' states alone, or of the events' alone, add up to those of both. */
+static void test_parts(void **unused)
+{
+	struct problem p;
+	open_problem(&p, &shapes[0], false, false, true, 0, true);
+	float *parts = parameters_block_new(&p.net->table);
+	network_forward(p.net, NULL, p.batch->pass, &p.batch->batch);
+	network_backward(p.net, NULL, p.batch->pass, &p.batch->batch, p.task_weights, p.every_weights, p.trunk, NULL);
+	network_backward(p.net, NULL, p.batch->pass, &p.batch->batch, p.task_weights, NULL, parts, NULL);
+	assert_true(fixture_difference(parts, p.trunk, p.net->table.floats) > 0.1);
+	network_backward(p.net, NULL, p.batch->pass, &p.batch->batch, NULL, p.every_weights, parts, NULL);
+	assert_true(fixture_difference(parts, p.trunk, p.net->table.floats) <= 1e-4);
+	free(parts);
+	close_problem(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_trunk),
-		cmocka_unit_test(test_patches),
+		cmocka_unit_test(test_trunk),  cmocka_unit_test(test_patches), cmocka_unit_test(test_trained),
+		cmocka_unit_test(test_frozen), cmocka_unit_test(test_parts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
