@@ -41,7 +41,6 @@ static const struct setting defaults[] = {
 	{ "fetch.max.bytes", "16777216", CONSUMERS },
 	/* a broker answers at once where it has data; this bounds how long a new partition waits for its first fetch */
 	{ "fetch.wait.max.ms", "50", LANE_CONSUMER },
-	{ "fetch.wait.max.ms", "10", READER },
 	{ "fetch.message.max.bytes", "8388608", READER }, /* of its one partition */
 	{ "fetch.error.backoff.ms", "100", CONSUMERS },
 	{ "check.crcs", "true", CONSUMERS },
@@ -65,6 +64,14 @@ static const struct setting fixed[] = {
 	{ "partitioner", "murmur2_random", PRODUCERS },
 	{ "delivery.report.only.error", "false", LANE_PRODUCER },
 	{ "delivery.report.only.error", "true", PRODUCER },
+};
+
+/* What a user's property does not reach: it is meant for the lanes. A reader reads up to an end, which it learns from a
+ * fetch that found nothing, and so waits for it as long as such a fetch waits. What bounds memory stays the user's. */
+static const struct setting readers[] = {
+	{ "fetch.wait.max.ms", "10", READER },
+	{ "fetch.min.bytes", "1", READER },
+	{ "queued.min.messages", "200000", READER },
 };
 
 /* What comes from other keys of the configuration. */
@@ -256,6 +263,8 @@ static enum status build(const struct config *config, int kind, bool offline, rd
 		status = apply_users(conf, config, offline, err);
 	if (status == STATUS_OK)
 		status = apply(conf, fixed, COUNT(fixed), kind, err);
+	if (status == STATUS_OK)
+		status = apply(conf, readers, COUNT(readers), kind, err);
 	if (status == STATUS_OK && (kind & CONSUMERS))
 		status = set(conf, "group.id", config->group, err);
 	if (status != STATUS_OK) {

@@ -27,7 +27,8 @@ enum status client_lane_consumer(const struct config *config, int lane, rd_kafka
 enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
 /* A reader of partitions by rd_kafka_assign, outside any group's membership: read_committed, EOF as an error message,
- * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. */
+ * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. It is to be quick whatever the user's
+ * properties say of fetches' waits: those are the lanes'. */
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
 /* An idempotent producer (replay), or a transactional one where `transactional_id` is not NULL (requeue). Delivery

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -223,6 +224,39 @@ static void handles_work_against_a_cluster(void **state)
 	rd_kafka_destroy(host);
 }
 
+static int64_t setting_of(rd_kafka_t *rk, const char *name)
+{
+	char value[32];
+	size_t size = sizeof value;
+	assert_int_equal(rd_kafka_conf_get(rd_kafka_conf(rk), name, value, &size), RD_KAFKA_CONF_OK);
+	return strtoll(value, NULL, 10);
+}
+
+static void fetches_of_readers_do_not_wait(void **state)
+{
+	char wait[] = "fetch.wait.max.ms";
+	char wait_ms[] = "4000";
+	char least[] = "fetch.min.bytes";
+	char least_bytes[] = "100000";
+	char queued[] = "queued.max.messages.kbytes";
+	char queued_kbytes[] = "16384";
+	struct config_property properties[] = {
+		{ bootstrap, nowhere, 1 }, { wait, wait_ms, 2 }, { least, least_bytes, 3 }, { queued, queued_kbytes, 4 }
+	};
+	struct config config = config_of(properties, 4);
+	struct error err = { 0 };
+	rd_kafka_t *rk;
+	assert_int_equal(client_reader(&config, &rk, &err), STATUS_OK);
+	assert_int_equal(setting_of(rk, wait), 10);
+	assert_int_equal(setting_of(rk, least), 1);
+	assert_int_equal(setting_of(rk, queued), 16384);
+	rd_kafka_destroy(rk);
+	assert_int_equal(client_lane_consumer(&config, 0, &rk, &err), STATUS_OK);
+	assert_int_equal(setting_of(rk, wait), 4000);
+	assert_int_equal(setting_of(rk, least), 100000);
+	rd_kafka_destroy(rk);
+}
+
 /* ---- closing a producer ---- */
 
 enum { API_PRODUCE = 0, ANSWER_MS = 200, LATE_MS = 600, LINGER_US = 1000000 };
@@ -338,6 +372,7 @@ int main(void)
 		cmocka_unit_test(identities_must_fit),
 		cmocka_unit_test(the_last_error_is_kept_until_a_success),
 		cmocka_unit_test(handles_work_against_a_cluster),
+		cmocka_unit_test(fetches_of_readers_do_not_wait),
 		cmocka_unit_test(a_fenced_producer_is_closed_with_requests_in_flight),
 		cmocka_unit_test(a_producer_without_brokers_is_closed_at_once),
 	};
