@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define EVALUATION_STREAM 0x6576616c75617465 /* apart from those of the steps */
+#define POSITIONS_AT_ONCE 8192               /* of a part: with a wide receptive field one sequence after the other */
 #define SOFTMAX_ROWS_AT_MOST 4096            /* larger heads of ranking tasks are trained by samples */
 
 static const char *const loss_names[] = { "softmax", "sampled", "bpr", "bce", "hard", "squared" };
@@ -62,6 +63,14 @@ static size_t events_read(const struct tuner *t)
 				   : network_field(&t->net->shape) - 1;
 }
 
+/* Examples that a part runs at once: as many as it ever has, but no more than keep the activations' memory bounded. */
+static size_t piece_rows(const struct tuner *t)
+{
+	const size_t rows = (t->at_once + t->parallel->parts - 1) / t->parallel->parts;
+	const size_t fit = t->net == NULL ? rows : POSITIONS_AT_ONCE / (t->window + 2);
+	return rows < fit ? rows : fit > 0 ? fit : 1;
+}
+
 enum status tuner_new(struct patch *patch, struct network *net, const struct tuner_options *options,
 		      const struct parallel *parallel, size_t at_once, struct tuner **ret, struct error *err)
 {
@@ -76,8 +85,8 @@ enum status tuner_new(struct patch *patch, struct network *net, const struct tun
 	t->options = options != NULL ? *options : (struct tuner_options){ .negatives = 1 };
 	t->parallel = parallel;
 	t->at_once = at_once;
-	t->rows = (at_once + parallel->parts - 1) / parallel->parts;
 	t->window = events_read(t);
+	t->rows = piece_rows(t);
 	enum status status = init(t, err);
 	if (status == STATUS_OK)
 		*ret = t;
@@ -142,14 +151,15 @@ static void run_part(void *arg, uint32_t number)
 		memset(part->gradients, 0, t->patch->table.floats * sizeof(float));
 	if (job->scale > 0 && t->options.trunk)
 		memset(part->trunk, 0, t->net->table.floats * sizeof(float));
-	if (n == 0)
-		return;
-	tuner_part_forward(t, part, job->batch, job->first + begin, n);
-	write_out(job, part, job->first + begin, n);
-	if (job->loss)
-		tuner_part_loss(t, part, job->batch, job->first + begin, n, &random, job->scale);
-	if (job->scale > 0)
-		tuner_part_backward(t, part, n);
+	for (size_t at = 0; at < n; at += t->rows) {
+		const size_t rows = n - at < t->rows ? n - at : t->rows;
+		tuner_part_forward(t, part, job->batch, job->first + begin + at, rows);
+		write_out(job, part, job->first + begin + at, rows);
+		if (job->loss)
+			tuner_part_loss(t, part, job->batch, job->first + begin + at, rows, &random, job->scale);
+		if (job->scale > 0)
+			tuner_part_backward(t, part, rows);
+	}
 }
 
 /* Runs the parts and adds up their sums, in order. */

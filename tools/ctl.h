@@ -89,6 +89,8 @@ enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_replay(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_watch(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_pretrain(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_finetune(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_score(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_embed(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_evaluate(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_inspect(int argc, char **argv, struct error *err) MUST_CHECK;

@@ -1,11 +1,12 @@
 /* peterctl embed: a file of events to a matrix of user embeddings. */
 #include "tools/ctl.h"
 
-#include "base/buffer.h"
-#include "base/atomic_file.h"
 #include "io/audience.h"
 #include "io/npy.h"
 #include "model/backbone.h"
+#include "tools/patched.h"
+#include "tools/threads.h"
+#include "tools/user_rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,53 +80,105 @@ static enum status embed_incremental(const struct backbone *b, struct backbone_w
 	return STATUS_OK;
 }
 
-static enum status write_users(const char *path, const struct audience *a, struct error *err)
+/* The command line. */
+struct embed {
+	const char *backbone, *patch, *events, *out, *users_out;
+	bool incremental;
+};
+
+static enum status write_rows(const struct embed *e, const struct audience *a, const float *rows, size_t dim,
+			      struct error *err)
 {
-	struct buffer text = { 0 };
-	for (size_t user = 0; user < audience_users(a); user++) {
-		struct slice id = audience_user(a, user);
-		buffer_append(&text, id.data, id.length);
-		buffer_append_byte(&text, '\n');
-	}
-	const struct atomic_file_part part = { text.data, text.length };
-	enum status status = text.failed ? error_set_memory(err) : atomic_file_write(path, &part, 1, err);
-	buffer_free(&text);
-	return status;
+	enum status status = npy_write(e->out, rows, audience_users(a), dim, err);
+	return status || !e->users_out ? status : user_ids_write(e->users_out, a, err);
 }
 
-static enum status embed(const struct backbone *b, const struct audience *a, bool incremental, const char *out,
-			 const char *users_out, struct error *err)
+static enum status compute_frozen(const struct embed *e, const struct backbone *b, const struct audience *a,
+				  struct error *err)
 {
 	struct backbone_workspace *ws = NULL;
-	size_t users = audience_users(a);
-	float *rows = calloc(users ? users : 1, backbone_dim(b) * sizeof *rows);
+	float *rows = calloc(audience_users(a) + 1, backbone_dim(b) * sizeof *rows);
 	enum status status = rows ? backbone_workspace_new(b, &ws, err) : error_set_memory(err);
 	if (!status)
-		status = incremental ? embed_incremental(b, ws, a, rows, err) : embed_batch(b, ws, a, rows, err);
+		status = e->incremental ? embed_incremental(b, ws, a, rows, err) : embed_batch(b, ws, a, rows, err);
 	if (!status)
-		status = npy_write(out, rows, users, backbone_dim(b), err);
-	if (!status && users_out)
-		status = write_users(users_out, a, err);
+		status = write_rows(e, a, rows, backbone_dim(b), err);
 	backbone_workspace_free(ws);
 	free(rows);
 	return status;
 }
 
+/* The backbone as it is. */
+static enum status embed_frozen(const struct embed *e, struct error *err)
+{
+	struct backbone *backbone = NULL;
+	struct audience *audience = NULL;
+	enum status status = backbone_load(e->backbone, &backbone, err);
+	if (!status && e->incremental && backbone_state_bytes(backbone) == 0)
+		status = error_set(err, STATUS_USAGE, "--incremental: %s is not causal and has no streaming path",
+				   e->backbone);
+	if (!status)
+		status = audience_load(e->events, &audience, err);
+	if (!status)
+		status = compute_frozen(e, backbone, audience, err);
+	audience_free(audience);
+	backbone_free(backbone);
+	return status;
+}
+
+static enum status compute_patched(const struct embed *e, const struct patched *p, const struct audience *a,
+				   const struct parallel *parallel, struct error *err)
+{
+	struct user_items items = { 0 };
+	const size_t dim = p->patch->channels;
+	const struct user_rows all = { p->trunk.net, p->patch, a, &items, parallel };
+	float *rows = calloc(audience_users(a) + 1, dim * sizeof *rows);
+	enum status status = rows ? user_items_make(a, p->trunk.vocabulary, &items, err) : error_set_memory(err);
+	if (!status)
+		status = user_rows_compute(&all, true, rows, err);
+	if (!status)
+		status = write_rows(e, a, rows, dim, err);
+	user_items_free(&items);
+	free(rows);
+	return status;
+}
+
+/* What the patch's head reads. */
+static enum status embed_patched(const struct embed *e, struct error *err)
+{
+	struct patched patched = { 0 };
+	struct audience *audience = NULL;
+	struct threads *threads = NULL;
+	if (e->incremental)
+		return error_set(err, STATUS_USAGE, "--incremental: not with --patch");
+	enum status status = patched_load(e->backbone, e->patch, &patched, err);
+	if (!status)
+		status = audience_load(e->events, &audience, err);
+	if (!status)
+		status = threads_new(threads_cores(), &threads, err);
+	if (!status) {
+		const struct parallel parallel = threads_parallel(threads);
+		status = compute_patched(e, &patched, audience, &parallel, err);
+	}
+	threads_free(threads);
+	audience_free(audience);
+	patched_close(&patched);
+	return status;
+}
+
 enum status ctl_embed(int argc, char **argv, struct error *err)
 {
-	const char *backbone_path = NULL;
-	const char *events = NULL;
-	const char *out = NULL;
-	const char *users_out = NULL;
-	bool incremental = false;
+	struct embed e = { 0 };
 	const struct ctl_option options[] = {
-		{ "backbone", CTL_TEXT, true, &backbone_path, "FILE", "the backbone, a safetensors file", 0, 0 },
-		{ "events", CTL_TEXT, true, &events, "FILE", "CSV or TSV with user_id, item_id, timestamp; -: stdin", 0,
-		  0 },
-		{ "out", CTL_TEXT, true, &out, "FILE", "the .npy to write, float32 [users, d]", 0, 0 },
-		{ "users-out", CTL_TEXT, false, &users_out, "FILE", "write the user ids too, a line a row", 0, 0 },
-		{ "incremental", CTL_FLAG, false, &incremental, NULL, "take the streaming path, one event at a time", 0,
-		  0 },
+		{ "backbone", CTL_TEXT, true, &e.backbone, "FILE", "the backbone, a safetensors file", 0, 0 },
+		{ "patch", CTL_TEXT, false, &e.patch, "FILE",
+		  "a task's patch: what its head reads, not the frozen embedding", 0, 0 },
+		{ "events", CTL_TEXT, true, &e.events, "FILE", "CSV or TSV with user_id, item_id, timestamp; -: stdin",
+		  0, 0 },
+		{ "out", CTL_TEXT, true, &e.out, "FILE", "the .npy to write, float32 [users, d]", 0, 0 },
+		{ "users-out", CTL_TEXT, false, &e.users_out, "FILE", "write the user ids too, a line a row", 0, 0 },
+		{ "incremental", CTL_FLAG, false, &e.incremental, NULL, "take the streaming path, one event at a time",
+		  0, 0 },
 	};
 	const struct ctl_usage usage = {
 		"embed",
@@ -140,17 +193,5 @@ enum status ctl_embed(int argc, char **argv, struct error *err)
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
-	struct backbone *backbone = NULL;
-	struct audience *audience = NULL;
-	status = backbone_load(backbone_path, &backbone, err);
-	if (!status && incremental && backbone_state_bytes(backbone) == 0)
-		status = error_set(err, STATUS_USAGE, "--incremental: %s is not causal and has no streaming path",
-				   backbone_path);
-	if (!status)
-		status = audience_load(events, &audience, err);
-	if (!status)
-		status = embed(backbone, audience, incremental, out, users_out, err);
-	audience_free(audience);
-	backbone_free(backbone);
-	return status;
+	return e.patch ? embed_patched(&e, err) : embed_frozen(&e, err);
 }
