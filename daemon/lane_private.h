@@ -37,6 +37,7 @@ struct open_job { /* makes a producer and waits for its init_transactions; befor
 	struct lane *lane;
 	rd_kafka_t *old;
 	rd_kafka_t *producer;
+	size_t batch_bytes; /* that it may send; 0: as configured */
 	enum status status;
 	struct error err;
 };
@@ -49,7 +50,6 @@ struct commit_job {
 	rd_kafka_consumer_group_metadata_t *group;
 	bool abort_instead; /* fault injection of the tests */
 	enum commit_result result;
-	bool too_large; /* out: a record is larger than its topic takes */
 	int64_t took_us;
 	char reason[256];
 };
@@ -161,6 +161,8 @@ struct lane {
 	bool read_ahead;          /* embeddings are read before the cut: most users have one event a batch */
 	int64_t cut_us;           /* when the last batch was cut */
 	int64_t committed_us;     /* since when the current commit or abort runs */
+	bool too_large;           /* a topic has refused a batch for its size, */
+	bool letters_too_large;   /* and it was that of dead letters */
 	uint64_t rejected;        /* dead letters not said yet */
 	int64_t rejected_said_us; /* when the last were; starts at 0, so that the first is said at once */
 	unsigned aborts;          /* in a row */

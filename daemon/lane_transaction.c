@@ -30,7 +30,8 @@ static bool is_over(const struct lane *lane)
 static bool try_open(struct open_job *job)
 {
 	if (!job->producer) {
-		job->status = client_lane_producer(job->lane->ctx.config, job->lane->index, &job->producer, &job->err);
+		job->status = client_lane_producer(job->lane->ctx.config, job->lane->index, job->batch_bytes,
+						   &job->producer, &job->err);
 		if (job->status != STATUS_OK)
 			return true;
 	}
@@ -120,6 +121,7 @@ void lane_open_producer(struct lane *lane)
 	lane->phase = LANE_STARTING;
 	release_producer(lane);
 	lane->open_job.lane = lane;
+	lane->open_job.batch_bytes = lane->publisher.batch_bytes;
 	lane->open_job.job = (struct worker_job){ .run = run_open, .done = done_open };
 	worker_submit(lane->transactions, &lane->open_job.job);
 }
@@ -131,6 +133,11 @@ static void take_report(struct lane *lane, const rd_kafka_message_t *message)
 		part = publish_opaque_shard(&lane->open, message->_private);
 	if (part && !message->err)
 		part->position.changelog = message->offset + 1;
+	if (message->err != RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		return;
+	lane->too_large = true;
+	if (strcmp(rd_kafka_topic_name(message->rkt), lane->ctx.config->deadletters_topic) == 0)
+		lane->letters_too_large = true;
 }
 
 static void drain_reports(void *arg, int wait_ms)
@@ -326,7 +333,6 @@ static bool failed_for_good(struct commit_job *job, rd_kafka_error_t *error)
 		      rd_kafka_error_is_retriable(error);
 	if (!resume) {
 		job->result = rd_kafka_error_is_fatal(error) ? COMMIT_FATAL : COMMIT_ABORT;
-		job->too_large = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 		(void)snprintf(job->reason, sizeof job->reason, "%s", rd_kafka_error_string(error));
 	}
 	rd_kafka_error_destroy(error);
@@ -339,7 +345,6 @@ static void run_commit(struct worker_job *base)
 	int64_t begin_us = clock_monotonic_us();
 	rd_kafka_error_t *error;
 	job->result = COMMIT_DONE;
-	job->too_large = false;
 	while ((error = rd_kafka_send_offsets_to_transaction(job->producer, job->offsets, job->group, 10 * SLICE_MS)))
 		if (failed_for_good(job, error))
 			return;
@@ -493,6 +498,22 @@ static void begin_anew(struct lane *lane, const char *why)
 	lane_open_producer(lane);
 }
 
+/* Where a topic has refused a batch for its size, the next producer sends smaller ones. False: it has not, or they are as
+ * small as can be. An abort leaves no report behind. */
+static bool send_less(struct lane *lane)
+{
+	lane_drain_reports(lane);
+	bool refused = lane->too_large, letters = lane->letters_too_large;
+	lane->too_large = lane->letters_too_large = false;
+	if (!refused || !publisher_cut_more(&lane->publisher, letters))
+		return false;
+	log_info("lane %d: a topic takes no batch of this size: batches of at most %zu bytes from now on", lane->index,
+		 lane->publisher.batch_bytes);
+	lane_suspend_all(lane);
+	lane_open_producer(lane);
+	return true;
+}
+
 static void done_abort(struct worker_job *base)
 {
 	struct abort_job *job = (struct abort_job *)base;
@@ -503,6 +524,8 @@ static void done_abort(struct worker_job *base)
 		begin_anew(lane, job->reason);
 		return;
 	}
+	if (send_less(lane))
+		return;
 	lane->phase = LANE_RUNNING;
 	if (lane_stored(lane)) {
 		lane_drop_batches(lane);
@@ -552,8 +575,6 @@ static void done_commit(struct worker_job *base)
 		committed(lane, job);
 		break;
 	case COMMIT_ABORT:
-		if (job->too_large)
-			publisher_cut_more(&lane->publisher);
 		start_abort(lane, true, job->reason);
 		break;
 	case COMMIT_FATAL:

@@ -10,7 +10,7 @@
 enum {
 	OPAQUE_SHARD_BITS = 20,
 	SMALLEST_MESSAGE_BYTES = 1024,
-	MESSAGE_BYTES = 1000000, /* librdkafka's default message.max.bytes */
+	MESSAGE_BYTES = 1000000, /* librdkafka's default message.max.bytes and batch.size */
 	QUEUE_FULL_WAIT_MS = 10,
 	QUEUE_FULL_TRIES = 1000,
 };
@@ -33,11 +33,11 @@ void publisher_free(struct publisher *p)
 	p->chosen = NULL;
 }
 
-static size_t largest_message(rd_kafka_t *producer)
+static size_t bytes_of(rd_kafka_t *producer, const char *property)
 {
 	char text[32];
 	size_t size = sizeof text;
-	if (rd_kafka_conf_get(rd_kafka_conf(producer), "message.max.bytes", text, &size) != RD_KAFKA_CONF_OK)
+	if (rd_kafka_conf_get(rd_kafka_conf(producer), property, text, &size) != RD_KAFKA_CONF_OK)
 		return MESSAGE_BYTES;
 	return strtoul(text, NULL, 10);
 }
@@ -45,7 +45,12 @@ static size_t largest_message(rd_kafka_t *producer)
 enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct error *err)
 {
 	p->producer = producer;
-	p->message_bytes = largest_message(producer);
+	p->message_bytes = bytes_of(producer, "message.max.bytes");
+	p->batch_bytes = bytes_of(producer, "batch.size");
+	if (p->batch_bytes > p->message_bytes)
+		p->batch_bytes = p->message_bytes;
+	if (p->letter_bytes && p->letter_bytes < p->message_bytes)
+		p->message_bytes = p->letter_bytes;
 	p->updates = rd_kafka_topic_new(producer, p->config->updates_topic, NULL);
 	p->changelog = rd_kafka_topic_new(producer, p->config->changelog_topic, NULL);
 	p->deadletters = rd_kafka_topic_new(producer, p->config->deadletters_topic, NULL);
@@ -55,10 +60,20 @@ enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct erro
 	return error_set(err, STATUS_UNAVAILABLE, "outgoing topics: %s", rd_kafka_err2str(rd_kafka_last_error()));
 }
 
-void publisher_cut_more(struct publisher *p)
+static bool halve(size_t *bytes)
 {
-	if (p->message_bytes / 2 >= SMALLEST_MESSAGE_BYTES)
-		p->message_bytes /= 2;
+	if (*bytes / 2 < SMALLEST_MESSAGE_BYTES)
+		return false;
+	*bytes /= 2;
+	return true;
+}
+
+bool publisher_cut_more(struct publisher *p, bool letters)
+{
+	bool cut = letters && halve(&p->message_bytes);
+	if (cut)
+		p->letter_bytes = p->message_bytes;
+	return halve(&p->batch_bytes) || cut;
 }
 
 void publisher_release(struct publisher *p)

@@ -18,7 +18,9 @@ struct publisher {
 	struct thinning *thinning;
 	struct user_cache *cache;
 	rd_kafka_t *producer;
-	size_t message_bytes;                          /* the largest that it sends */
+	size_t message_bytes; /* the largest dead letter that it sends */
+	size_t batch_bytes;   /* the largest batch that the producer sends; 0: no producer yet */
+	size_t letter_bytes;  /* what the topic of dead letters takes, as far as learnt; 0: all */
 	void (*drain_reports)(void *arg, int wait_ms); /* serves delivery reports: makes room in the producer's queue */
 	void *drain_arg;
 	rd_kafka_topic_t *updates, *changelog, *deadletters; /* the producer's */
@@ -41,8 +43,9 @@ void publisher_release(struct publisher *p); /* before the producer is destroyed
  * publish_opaque(batch, index). Errors: STATUS_UNAVAILABLE (abort the transaction), STATUS_MEMORY. */
 enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err) MUST_CHECK;
 
-/* A topic refused a record for its size: dead letters are cut to half of what they were. */
-void publisher_cut_more(struct publisher *p);
+/* A topic refused a batch for its size: the next producer is to send batches of half of what they were, batch_bytes, and
+ * where it was the topic of dead letters these are cut to half too. False: they are as small as can be already. */
+bool publisher_cut_more(struct publisher *p, bool letters);
 
 /* The shard of the batch that this delivery report's opaque names; NULL where it is another batch's or none. */
 struct batch_shard *publish_opaque_shard(struct batch *batch, const void *opaque);

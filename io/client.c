@@ -300,9 +300,11 @@ static enum status open(const struct config *config, rd_kafka_conf_t *conf, int 
 	return STATUS_OK;
 }
 
-static enum status open_lane(const struct config *config, int lane, int kind, rd_kafka_t **ret, struct error *err)
+static enum status open_lane(const struct config *config, int lane, int kind, size_t batch_bytes, rd_kafka_t **ret,
+			     struct error *err)
 {
 	char id[512];
+	char batch[24];
 	rd_kafka_conf_t *conf;
 	enum status status = build(config, kind, false, &conf, err);
 	if (status != STATUS_OK)
@@ -314,6 +316,9 @@ static enum status open_lane(const struct config *config, int lane, int kind, rd
 		return error_set(err, STATUS_CONFIG, "group and instance are longer than %zu bytes", sizeof id);
 	}
 	status = set(conf, kind == LANE_CONSUMER ? "group.instance.id" : "transactional.id", id, err);
+	(void)snprintf(batch, sizeof batch, "%zu", batch_bytes);
+	if (status == STATUS_OK && batch_bytes > 0)
+		status = set(conf, "batch.size", batch, err);
 	if (status != STATUS_OK) {
 		rd_kafka_conf_destroy(conf);
 		return status;
@@ -323,12 +328,13 @@ static enum status open_lane(const struct config *config, int lane, int kind, rd
 
 enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err)
 {
-	return open_lane(config, lane, LANE_CONSUMER, ret, err);
+	return open_lane(config, lane, LANE_CONSUMER, 0, ret, err);
 }
 
-enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err)
+enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
+				 struct error *err)
 {
-	return open_lane(config, lane, LANE_PRODUCER, ret, err);
+	return open_lane(config, lane, LANE_PRODUCER, batch_bytes, ret, err);
 }
 
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)

@@ -22,9 +22,11 @@
  * which the main queue is forwarded. */
 enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* One lane's transactional producer, id "<group>/<instance>/<lane>" (neither name holds a slash); every delivery report and errors as events of the
- * main queue (rd_kafka_queue_get_main): undrained, a commit times out. */
-enum status client_lane_producer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+/* One lane's transactional producer, id "<group>/<instance>/<lane>" (neither name holds a slash), whose batches have at
+ * most so many bytes, 0: as configured; every delivery report and errors as events of the main queue
+ * (rd_kafka_queue_get_main): undrained, a commit times out. */
+enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
+				 struct error *err) MUST_CHECK;
 
 /* A reader of partitions by rd_kafka_assign, outside any group's membership: read_committed, EOF as an error message,
  * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. It is to be quick whatever the user's

@@ -118,7 +118,7 @@ static void identities_must_fit(void **state)
 	rd_kafka_t *rk = NULL;
 	struct error err = { 0 };
 	assert_int_equal(client_lane_consumer(&config, 0, &rk, &err), STATUS_CONFIG);
-	assert_int_equal(client_lane_producer(&config, 0, &rk, &err), STATUS_CONFIG);
+	assert_int_equal(client_lane_producer(&config, 0, 0, &rk, &err), STATUS_CONFIG);
 	assert_null(rk);
 }
 
@@ -180,8 +180,13 @@ static void handles_work_against_a_cluster(void **state)
 	struct error err = { 0 };
 	rd_kafka_t *producer;
 	rd_kafka_t *consumer;
-	assert_int_equal(client_lane_producer(&config, 0, &producer, &err), STATUS_OK);
+	assert_int_equal(client_lane_producer(&config, 0, 5000, &producer, &err), STATUS_OK);
 	assert_int_equal(client_lane_consumer(&config, 0, &consumer, &err), STATUS_OK);
+	char batch[16];
+	size_t batch_size = sizeof batch;
+	assert_int_equal(rd_kafka_conf_get(rd_kafka_conf(producer), "batch.size", batch, &batch_size),
+			 RD_KAFKA_CONF_OK);
+	assert_string_equal(batch, "5000");
 
 	/* a successful delivery report, with its offset, is an event of the main queue */
 	rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer);
@@ -301,7 +306,7 @@ static rd_kafka_t *producer_of(rd_kafka_mock_cluster_t *cluster)
 	struct config config = config_of(properties, 1);
 	struct error err;
 	rd_kafka_t *producer;
-	assert_int_equal(client_lane_producer(&config, 0, &producer, &err), STATUS_OK);
+	assert_int_equal(client_lane_producer(&config, 0, 0, &producer, &err), STATUS_OK);
 	assert_null(rd_kafka_init_transactions(producer, 10000));
 	assert_null(rd_kafka_begin_transaction(producer));
 	return producer;

@@ -84,6 +84,8 @@ int rd_kafka_produce(rd_kafka_topic_t *topic, int32_t partition, int flags, void
 	return 0;
 }
 
+static struct publisher publisher;
+
 /* Dead letters are io/deadletter's; here each is one record with its message's offset as the value. */
 enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
@@ -95,7 +97,7 @@ enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, co
 	struct produced *r = &records[count++];
 	*r = (struct produced){ .topic = (int)(uintptr_t)topic, .partition = (int32_t)message->offset };
 	buffer_append(&r->value, detail, strlen(detail));
-	assert_int_equal(max_bytes, 1000000);
+	assert_int_equal(max_bytes, publisher.message_bytes);
 	return STATUS_OK;
 }
 
@@ -106,7 +108,6 @@ static void drain(void *arg, int wait_ms)
 
 /* ---- the publisher ---- */
 
-static struct publisher publisher;
 static struct trunk *trunk;
 
 static void forget_records(void)
@@ -468,6 +469,39 @@ static void a_refused_record_fails_the_batch(void **state)
 	}
 }
 
+static void use_anew(void)
+{
+	publisher_release(&publisher);
+	assert_int_equal(publisher_use(&publisher, (rd_kafka_t *)&publisher, &fx.err), STATUS_OK);
+}
+
+/* What was learnt of the dead letters' topic outlives the producer; what another topic refused cuts no letter. The size of
+ * batches is the producer's own: whoever makes it takes it from here. */
+static void what_a_topic_refuses_is_sent_smaller(void **state)
+{
+	assert_int_equal(publisher.message_bytes, 1000000);
+	assert_int_equal(publisher.batch_bytes, 1000000);
+	assert_true(publisher_cut_more(&publisher, false));
+	assert_int_equal(publisher.batch_bytes, 500000);
+	use_anew();
+	assert_int_equal(publisher.message_bytes, 1000000);
+	assert_true(publisher_cut_more(&publisher, true));
+	use_anew();
+	assert_true(publisher_cut_more(&publisher, true));
+	use_anew();
+	assert_int_equal(publisher.message_bytes, 250000);
+	fx_apply_raw(fx.offset++, fx_text("ann"), fx_text("\x01"));
+	publish(0);
+	assert_int_equal(count, 2); /* a letter, whose limit is checked above, and the position */
+	int cuts = 0;
+	while (publisher_cut_more(&publisher, true))
+		cuts++;
+	assert_in_range(cuts, 7, 9);
+	assert_in_range(publisher.message_bytes, 1024, 2047);
+	assert_in_range(publisher.batch_bytes, 1024, 2047);
+	assert_false(publisher_cut_more(&publisher, false));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -482,6 +516,7 @@ int main(void)
 		TEST(dead_letters_go_out),
 		TEST(a_full_queue_is_drained_and_tried_again),
 		TEST(a_refused_record_fails_the_batch),
+		TEST(what_a_topic_refuses_is_sent_smaller),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,8 @@ from daemon import run
 from registry import scenario
 from stream import Poison
 
+LETTER_BYTES = 10_000  # that the small topics take
+
 
 @scenario(timeout_s=150)
 def poison(site):
@@ -91,6 +93,37 @@ def poison_limit(site):
     assert whole and max(whole) <= limit and max(whole) > limit - 8, f"the largest that is whole: {max(whole, default=0)}"
     assert cut and max(cut) == limit and min(cut) > limit - 4, f"those that are cut: {min(cut)} to {max(cut)}"
     site.note(f"{len(whole)} whole, {len(cut)} cut")
+
+
+@scenario(timeout_s=90)
+def poison_cut(site):
+    """The topics take less than what comes: a letter that is too large alone is cut until it fits, many small ones, and
+    updates, go in smaller batches and whole, and the partition goes on."""
+    site.create(1)
+    stream = site.stream(24, poison=Poison(), poison_share=0.3)
+    backbone = site.backbone(stream)
+    for kind in ("deadletters", "updates", "changelog"):
+        topics.configure(site.bootstrap, site.topic(kind), max_message_bytes=LETTER_BYTES)
+    daemon = site.daemon(backbone).start()
+    own = [("test.kind", b"random")]
+    records = [(b"large", b"\xff" * size, own) for size in (LETTER_BYTES - 1000, LETTER_BYTES + 1000, 100_000, 999_000)]
+    site.produce(stream.take(500) + records + stream.take(500))
+    site.settle(daemon=daemon, timeout=60)
+    daemon.wait_ready(10)
+    aborted = daemon.metric("peterd_transactions_aborted_total")
+    # What was learnt of the topic holds: nothing is refused any more.
+    site.produce(stream.take(500) + records)
+    inputs = site.settle(daemon=daemon)
+    assert daemon.metric("peterd_transactions_aborted_total") == aborted, "refused again after it was cut"
+    daemon.stopped_well()
+    checker = check.verify(site, [backbone], inputs=inputs)
+    for message in checker.outputs.deadletters[0]:
+        whole, cut = len(message.value() or b""), dict(message.headers()).get("peterd.truncated")
+        if cut is None:
+            continue
+        assert int(cut) > LETTER_BYTES / 4, f"a letter of {int(cut)} bytes was cut to {whole}: it would have fitted"
+        assert whole > LETTER_BYTES / 4, f"a letter of {int(cut)} bytes was cut to {whole}"
+    site.note(f"{aborted:.0f} aborts")
 
 
 NESTED = {
