@@ -122,8 +122,8 @@ static void learns_what_is_certain(struct pretrainer_options options, bool causa
 	const struct pretrainer_sums first = *pretrainer_sums(p);
 	go(p, 25);
 	const struct pretrainer_sums *last = pretrainer_sums(p);
-	assert_true(first.loss / first.targets > 1);
-	assert_true(last->loss / last->targets < least_loss); /* without dropout it would be about 0 */
+	assert_true(first.loss / first.targets > 1.5);
+	assert_true(last->loss / last->targets < least_loss); /* chance is 2.5 */
 	assert_true(last->task_loss / last->tasks < least_loss);
 	assert_true(last->tasks > 0 && last->skipped == 0);
 	pretrainer_free(p);
@@ -132,16 +132,16 @@ static void learns_what_is_certain(struct pretrainer_options options, bool causa
 
 static void full_softmax_learns(void **state)
 {
-	learns_what_is_certain(usual_options(), true, 0.15);
+	learns_what_is_certain(usual_options(), true, 0.5);
 }
 
 static void sampled_softmax_learns(void **state)
 {
 	struct pretrainer_options options = usual_options();
 	options.loss = PRETRAINER_LOG_UNIFORM;
-	learns_what_is_certain(options, true, 0.15);
+	learns_what_is_certain(options, true, 0.5);
 	options.loss = PRETRAINER_UNIFORM;
-	learns_what_is_certain(options, true, 0.15);
+	learns_what_is_certain(options, true, 0.5);
 }
 
 static void tied_tables_stay_equal(void **state)
@@ -150,7 +150,7 @@ static void tied_tables_stay_equal(void **state)
 	struct pretrainer_options options = usual_options();
 	options.tied = true;
 	options.optimizer.decay = 0.01F;
-	learns_what_is_certain(options, true, 0.2);
+	learns_what_is_certain(options, true, 0.5);
 	make_world(&w, false);
 	struct network *net = new_network(true);
 	struct pretrainer *p = start(&options, net, &w, &parallel_none);
@@ -165,7 +165,7 @@ static void gaps_are_filled(void **state)
 {
 	struct pretrainer_options options = usual_options();
 	options.task_weight = 1;
-	learns_what_is_certain(options, false, 0.45);
+	learns_what_is_certain(options, false, 0.8);
 }
 
 /* What a run yields and where it stands, for comparison to the bit. */
