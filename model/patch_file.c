@@ -99,9 +99,7 @@ static enum status read_spec(const struct safetensors *st, const struct network 
 {
 	char window[16];
 	(void)snprintf(window, sizeof window, "%d", PATCH_MEAN_WINDOW);
-	enum status status = read_choice(st, spec, err);
-	if (status == STATUS_OK)
-		status = read_blocks(st, net, spec, err);
+	enum status status = read_blocks(st, net, spec, err);
 	if (status == STATUS_OK)
 		status = backbone_number(st, "bottleneck", NULL, 0, PATCH_BOTTLENECK_AT_MOST, &spec->bottleneck, err);
 	if (status == STATUS_OK && spec->insertion == PATCH_SIDE)
@@ -129,14 +127,22 @@ static enum status read_hash(const struct safetensors *st, const char *key, char
 	return STATUS_OK;
 }
 
-static enum status read_lineage(const struct safetensors *st, const char *backbone_hash, struct patch *p,
-				struct error *err)
+/* Before anything that depends on the trunk. */
+static enum status check_backbone(const struct safetensors *st, const char *backbone_hash, struct error *err)
+{
+	char named[HASH_HEX_LENGTH + 1] = "";
+	if (read_hash(st, "backbone", named, err) != STATUS_OK)
+		return err->status;
+	if (named[0] != '\0' && strcmp(named, backbone_hash) != 0)
+		return error_set(err, STATUS_DATA, "metadata: made for the backbone %s, this one is %s", named,
+				 backbone_hash);
+	return STATUS_OK;
+}
+
+static enum status read_lineage(const struct safetensors *st, struct patch *p, struct error *err)
 {
 	const char *version = NULL;
 	enum status status = read_hash(st, "backbone", p->backbone, err);
-	if (status == STATUS_OK && p->backbone[0] != '\0' && strcmp(p->backbone, backbone_hash) != 0)
-		status = error_set(err, STATUS_DATA, "metadata: made for the backbone %s, this one is %s", p->backbone,
-				   backbone_hash);
 	if (status == STATUS_OK)
 		status = read_hash(st, "parent", p->parent, err);
 	if (status == STATUS_OK)
@@ -243,7 +249,11 @@ static enum status read_patch(const struct safetensors *st, const struct network
 	const char *task = NULL;
 	uint32_t classes = 0;
 	struct patch *p = NULL;
-	enum status status = read_spec(st, net, &spec, err);
+	enum status status = read_choice(st, &spec, err);
+	if (status == STATUS_OK)
+		status = check_backbone(st, backbone_hash, err);
+	if (status == STATUS_OK)
+		status = read_spec(st, net, &spec, err);
 	if (status == STATUS_OK)
 		status = backbone_text(st, "task", NULL, &task, err);
 	if (status == STATUS_OK)
@@ -251,7 +261,7 @@ static enum status read_patch(const struct safetensors *st, const struct network
 	if (status == STATUS_OK)
 		status = patch_begin(&spec, net, task, &p, err);
 	if (status == STATUS_OK)
-		status = read_lineage(st, backbone_hash, p, err);
+		status = read_lineage(st, p, err);
 	if (status == STATUS_OK)
 		status = read_labels(st, classes, p, err);
 	if (status == STATUS_OK)

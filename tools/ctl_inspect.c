@@ -5,6 +5,7 @@
 #include "io/store_summary.h"
 #include "model/backbone.h"
 #include "model/safetensors.h"
+#include "tools/inspect_patch.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -125,8 +126,9 @@ static void print_backbone(const struct safetensors *st, const struct backbone *
 	       backbone_items(b) - BACKBONE_FIRST_ITEM, shape.next_item, backbone_state_bytes(b));
 }
 
-/* b: NULL where it is no backbone, or none that loads. */
-static enum status print_json(const struct safetensors *st, const struct backbone *b, struct error *err)
+/* b, p->patch: NULL where it is no such thing, or none that loads. */
+static enum status print_json(const struct safetensors *st, const struct backbone *b, const struct inspect_patch *p,
+			      struct error *err)
 {
 	json_t *object = json_object();
 	json_t *metadata = json_object();
@@ -142,6 +144,8 @@ static enum status print_json(const struct safetensors *st, const struct backbon
 	(void)json_object_set_new(object, "sha256", json_string(safetensors_hash(st)));
 	if (b)
 		(void)json_object_set_new(object, "backbone", backbone_json(st, b));
+	if (p->patch)
+		(void)json_object_set_new(object, "patch", inspect_patch_json(p));
 	(void)json_object_set_new(object, "metadata", metadata);
 	(void)json_object_set_new(object, "tensors", tensors);
 	int failed = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
@@ -186,24 +190,31 @@ static void print_text(const struct safetensors *st)
 		print_tensor(safetensors_at(st, i));
 }
 
-/* A backbone is also loaded, so that what the daemon would refuse is said here. */
-static enum status inspect_file(const char *path, bool json, struct error *err)
+/* A backbone or patch is also loaded, so that what the daemon would refuse is said here. */
+static enum status inspect_file(const char *path, const char *backbone, bool json, struct error *err)
 {
 	struct safetensors *st;
 	struct backbone *b = NULL;
+	struct inspect_patch p = { 0 };
 	struct error fault;
+	enum status loaded = STATUS_OK;
 	enum status status = safetensors_open(path, &st, err);
 	if (status)
 		return status;
 	const char *format = safetensors_metadata(st, "format");
-	enum status loaded =
-		format && !strcmp(format, "peterd.backbone.v1") ? backbone_load(path, &b, &fault) : STATUS_OK;
+	if (format && !strcmp(format, "peterd.backbone.v1"))
+		loaded = backbone_load(path, &b, &fault);
+	else if (format && !strcmp(format, "peterd.patch.v1"))
+		loaded = inspect_patch_load(st, backbone, &p, &fault);
 	if (json)
-		status = print_json(st, b, err);
+		status = print_json(st, b, &p, err);
 	else
 		print_text(st);
 	if (b && !json)
 		print_backbone(st, b);
+	if (p.patch && !json)
+		inspect_patch_print(&p);
+	inspect_patch_close(&p);
 	backbone_free(b);
 	safetensors_close(st);
 	if (!status && loaded) {
@@ -277,19 +288,23 @@ static enum status inspect_state(const char *path, bool json, struct error *err)
 enum status ctl_inspect(int argc, char **argv, struct error *err)
 {
 	bool json = false;
+	const char *backbone = NULL;
 	const struct ctl_option options[] = {
+		{ "backbone", CTL_TEXT, false, &backbone, "FILE", "of a patch: the backbone to check it against", 0,
+		  0 },
 		{ "json", CTL_FLAG, false, &json, NULL, "one JSON object", 0, 0 },
 	};
-	const struct ctl_usage usage = { "inspect",
-					 "FILE",
-					 "What is in a backbone or patch file: metadata, tensors, shapes, checksums, "
-					 "ranges; a backbone is also\n"
-					 "checked as the daemon would check it, and summed up. For a daemon's "
-					 "state_dir: its shards and where they "
-					 "stand.\n",
-					 options,
-					 CTL_COUNT(options),
-					 1 };
+	const struct ctl_usage usage = {
+		"inspect",
+		"FILE",
+		"What is in a backbone or patch file: metadata, tensors, shapes, checksums, ranges; "
+		"it is also\n"
+		"checked as the daemon would check it, and summed up. For a daemon's state_dir: "
+		"its shards and where\nthey stand.\n",
+		options,
+		CTL_COUNT(options),
+		1
+	};
 	int operands;
 	bool help;
 	struct stat about;
@@ -300,5 +315,5 @@ enum status ctl_inspect(int argc, char **argv, struct error *err)
 		return error_set(err, STATUS_USAGE, "inspect: FILE is missing; see --help");
 	if (stat(argv[operands], &about) == 0 && S_ISDIR(about.st_mode))
 		return inspect_state(argv[operands], json, err);
-	return inspect_file(argv[operands], json, err);
+	return inspect_file(argv[operands], backbone, json, err);
 }
