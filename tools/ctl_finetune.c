@@ -255,7 +255,7 @@ static void report_metrics(struct report *r, const struct finetune_metrics *m, d
 
 static enum status report(struct finetune_command *c, struct error *err)
 {
-	static struct report r;
+	struct report r = { 0 };
 	const struct finetune_result *result = &c->result;
 	const double nan = (double)NAN;
 	const double trunk = (double)result->trunk_parameters;
@@ -379,7 +379,7 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 		{ "balanced", CTL_FLAG, false, &c.balanced, NULL, "weigh classes alike, however rare", 0, 0 },
 		{ "epochs", CTL_WHOLE, false, &c.epochs, "N", "at most; default 100", 1, 1000000 },
 		{ "patience", CTL_WHOLE, false, &c.patience, "N",
-		  "end after so many epochs without a better one; 0: never; default 5", 0, 1000000 },
+		  "end after so many epochs, and 200 steps, without a better one; 0: never; default 5", 0, 1000000 },
 		{ "validation", CTL_SHARE, false, &c.validation, "SHARE",
 		  "of the users, kept out of training; 0: run all epochs; default 0.1", 1, 0 },
 		{ "batch", CTL_WHOLE, false, &c.batch, "N", "examples a step; default 64", 1, 1 << 16 },

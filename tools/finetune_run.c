@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STREAM_EPOCHS = 1 << 20 };
+enum {
+	STREAM_EPOCHS = 1 << 20,
+	STEPS_OF_PATIENCE = 200, /* at least: of few examples an epoch is a few steps */
+};
 
 struct run {
 	struct finetune *f;
@@ -106,8 +109,10 @@ static enum status run_epoch(struct run *r, struct error *err)
 static bool finished(const struct run *r)
 {
 	const struct finetune *f = r->f;
-	const bool stale = f->options.patience > 0 && f->validation_count > 0 &&
-			   r->result->epochs >= r->result->best_epoch + f->options.patience;
+	const uint32_t waited = r->result->epochs - r->result->best_epoch;
+	const size_t steps = waited * ((f->training_count - 1) / f->options.batch + 1);
+	const bool stale = f->options.patience > 0 && f->validation_count > 0 && waited >= f->options.patience &&
+			   steps >= STEPS_OF_PATIENCE;
 	return r->result->epochs >= f->options.epochs || stale || ctl_stopping();
 }
 
