@@ -34,6 +34,8 @@ static inline float sum_lanes(__m256 v)
 #define FOR_EACH_TILE(T) T(1, 4) T(2, 2) T(3, 2) T(4, 1) T(5, 1) T(6, 1)
 
 #include "model/kernels_vector.h"
+#define OUTER_ROWS 4
+#define OUTER_PANELS 1
 #include "model/layers_vector.h"
 
 #if defined(__clang__)

@@ -27,6 +27,8 @@
 #define FOR_EACH_TILE(T) T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4)
 
 #include "model/kernels_vector.h"
+#define OUTER_ROWS 8
+#define OUTER_PANELS 2
 #include "model/layers_vector.h"
 
 #if defined(__clang__)

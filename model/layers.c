@@ -74,18 +74,32 @@ void layers_convolve(const struct layers_convolution *c, struct layers_span from
 	}
 }
 
+void layers_convolve_weights(const struct layer_kernels *k, const struct layers_convolution *c, uint32_t channels,
+			     struct layers_span from, const float *x, struct layers_span to, const float *d_y,
+			     float *gradient)
+{
+	const size_t width = c->width;
+	for (uint32_t tap = 0; tap < c->taps; tap++) {
+		/* the positions whose input is there */
+		const ptrdiff_t shift = c->shift + (ptrdiff_t)tap * c->dilation;
+		ptrdiff_t first = (ptrdiff_t)from.first - shift;
+		ptrdiff_t end = (ptrdiff_t)from.end - shift;
+		first = first > (ptrdiff_t)to.first ? first : (ptrdiff_t)to.first;
+		end = end < (ptrdiff_t)to.end ? end : (ptrdiff_t)to.end;
+		if (first >= end)
+			continue;
+		k->add_outer((size_t)(end - first), channels, c->width, d_y + ((size_t)first - to.first) * width,
+			     x + ((size_t)(first + shift) - from.first) * width, gradient + (size_t)tap * channels,
+			     (size_t)c->taps * channels);
+	}
+}
+
 /* C [m, n] += A [m, k] B [k, n]; a matrix that is turned lies transposed in memory. */
 static void product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
 		    size_t ldb, float *c, size_t ldc)
 {
 	cblas_sgemm(CblasRowMajor, turn_a ? CblasTrans : CblasNoTrans, turn_b ? CblasTrans : CblasNoTrans, (int)m,
 		    (int)n, (int)k, 1.0F, a, (int)lda, b, (int)ldb, 1.0F, c, (int)ldc);
-}
-
-void layers_add_outer(size_t rows, size_t outs, const float *d_out, size_t d_stride, size_t ins, const float *x,
-		      size_t x_stride, float *gradient)
-{
-	product(true, false, outs, ins, rows, d_out, d_stride, x, x_stride, gradient, ins);
 }
 
 void layers_adapter(const struct layer_kernels *k, const struct layers_adapter *a, size_t rows, uint32_t width,
@@ -109,14 +123,14 @@ void layers_adapter_back(const struct layer_kernels *k, const struct layers_adap
 	const size_t b = a->bottleneck;
 	const size_t d = a->channels;
 	if (gradient != NULL) {
-		layers_add_outer(rows, d, d_z, width, b, outer, b, gradient->up_weight);
+		product(true, false, d, b, rows, d_z, width, outer, b, gradient->up_weight, b);
 		k->column_sums(rows, d, width, d_z, gradient->up_bias);
 	}
 	memset(outer, 0, rows * b * sizeof *outer);
 	product(false, false, rows, b, d, d_z, width, a->up_weight, b, outer, b);
 	k->gelu_back(rows * b, inner, outer);
 	if (gradient != NULL) {
-		layers_add_outer(rows, b, outer, b, d, x, width, gradient->down_weight);
+		product(true, false, b, d, rows, outer, b, x, width, gradient->down_weight, d);
 		k->column_sums(rows, b, b, outer, gradient->down_bias);
 	}
 	product(false, false, rows, d, b, outer, b, a->down_weight, d, d_x, width);

@@ -36,6 +36,11 @@ struct layer_kernels {
 
 	/* sums [columns] += the sum of the rows */
 	void (*column_sums)(size_t rows, size_t columns, size_t stride, const float *x, float *sums);
+
+	/* g[out][in] += the sum over rows of a[row][out] x[row][in], for `channels` outs and ins: what a tap of a
+	 * convolution adds to the gradient of its weights. a, x: [rows, width]; g: rows g_step floats apart. */
+	void (*add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
+			  size_t g_step);
 };
 
 extern const struct layer_kernels portable_layers;
@@ -71,9 +76,10 @@ struct layers_convolution {
 void layers_convolve(const struct layers_convolution *c, struct layers_span from, const float *x, struct layers_span to,
 		     float *y, bool add);
 
-/* gradient [outs, ins] += d_out' x: rows of d_out have d_stride floats, of x x_stride; the gradient's are packed. */
-void layers_add_outer(size_t rows, size_t outs, const float *d_out, size_t d_stride, size_t ins, const float *x,
-		      size_t x_stride, float *gradient);
+/* gradient [out, tap, in] of the weights += what the convolution of x makes of d_y; spans as forward. */
+void layers_convolve_weights(const struct layer_kernels *k, const struct layers_convolution *c, uint32_t channels,
+			     struct layers_span from, const float *x, struct layers_span to, const float *d_y,
+			     float *gradient);
 
 struct layers_adapter {
 	uint32_t channels;

@@ -41,5 +41,8 @@ static inline vector gate(vector y, vector v)
 #define FMA(a, b, c) ((a) * (b) + (c))
 #define SUM(v) (((v)[0] + (v)[1]) + ((v)[2] + (v)[3]))
 #define GATE(y, v) gate(y, v)
+#define OUTER_ROWS 2
+#define OUTER_PANELS 1
+#define UNROLL
 
 #include "model/layers_vector.h"

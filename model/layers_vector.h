@@ -1,6 +1,7 @@
 /* The loops of layers.h for one vector type; included once per instruction set, after the macros of kernels_vector.h and
  *
- *     GATE(y, v)   the lanes of v where y is above 0, 0 elsewhere */
+ *     GATE(y, v)    the lanes of v where y is above 0, 0 elsewhere
+ *     OUTER_ROWS, OUTER_PANELS  a tile of add_outer: its sums fit the registers; OUTER_ROWS divides KERNELS_PANEL */
 #include "model/layers.h"
 
 #include <math.h>
@@ -161,6 +162,71 @@ static void NAME(_column_sums)(size_t rows, size_t columns, size_t stride, const
 	}
 }
 
+#define OUTER_BLOCK 64 /* rows: those of a tile stay in L1 */
+
+/* The sums over `rows` rows of outs a[0], a[1], ... times the panels of x are added to g. */
+#define DEFINE_OUTER(TILE, PANELS)                                                                                     \
+	static void NAME(TILE)(size_t rows, uint32_t width, const float *a, const float *x, float *g, size_t g_step)   \
+	{                                                                                                              \
+		enum { VECTORS = (PANELS)*KERNELS_PANEL / LANES };                                                     \
+		VECTOR sum[OUTER_ROWS][VECTORS];                                                                       \
+		UNROLL for (int o = 0; o < OUTER_ROWS; o++)                                                            \
+		{                                                                                                      \
+			UNROLL for (int c = 0; c < VECTORS; c++) sum[o][c] = SPLAT(0.0F);                              \
+		}                                                                                                      \
+		for (size_t r = 0; r < rows; r++, a += width, x += width) {                                            \
+			VECTOR value[VECTORS];                                                                         \
+			UNROLL for (int c = 0; c < VECTORS; c++) value[c] = LOAD(x + c * LANES);                       \
+			UNROLL for (int o = 0; o < OUTER_ROWS; o++)                                                    \
+			{                                                                                              \
+				const VECTOR factor = SPLAT(a[o]);                                                     \
+				UNROLL for (int c = 0; c < VECTORS; c++) sum[o][c] = FMA(factor, value[c], sum[o][c]); \
+			}                                                                                              \
+		}                                                                                                      \
+		UNROLL for (int o = 0; o < OUTER_ROWS; o++, g += g_step)                                               \
+		{                                                                                                      \
+			UNROLL for (int c = 0; c < VECTORS; c++)                                                       \
+				STORE(g + c * LANES, ADD(LOAD(g + c * LANES), sum[o][c]));                             \
+		}                                                                                                      \
+	}
+
+DEFINE_OUTER(_outer_wide, OUTER_PANELS)
+DEFINE_OUTER(_outer_narrow, 1)
+
+/* A tile at the table's edge, or whose last panel is padded: by way of a copy that is big enough. */
+static void NAME(_outer_edge)(size_t rows, uint32_t width, uint32_t outs, uint32_t ins, const float *a, const float *x,
+			      float *g, size_t g_step)
+{
+	float tile[OUTER_ROWS * KERNELS_PANEL] = { 0 };
+	NAME(_outer_narrow)(rows, width, a, x, tile, KERNELS_PANEL);
+	for (uint32_t o = 0; o < outs && o < OUTER_ROWS; o++) {
+		for (uint32_t i = 0; i < ins && i < KERNELS_PANEL; i++)
+			g[o * g_step + i] += tile[o * KERNELS_PANEL + i];
+	}
+}
+
+static void NAME(_add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
+			     size_t g_step)
+{
+	for (size_t first = 0; first < rows; first += OUTER_BLOCK, a += OUTER_BLOCK * width, x += OUTER_BLOCK * width) {
+		const size_t n = rows - first < OUTER_BLOCK ? rows - first : OUTER_BLOCK;
+		for (uint32_t in = 0; in < channels;) {
+			const bool wide = in + OUTER_PANELS * KERNELS_PANEL <= channels;
+			const bool whole = in + KERNELS_PANEL <= channels;
+			for (uint32_t out = 0; out < channels; out += OUTER_ROWS) {
+				float *to = g + out * g_step + in;
+				if (!whole || out + OUTER_ROWS > channels)
+					NAME(_outer_edge)
+					(n, width, channels - out, channels - in, a + out, x + in, to, g_step);
+				else
+					(wide ? NAME(_outer_wide) : NAME(_outer_narrow))(n, width, a + out, x + in, to,
+											 g_step);
+			}
+			in += wide ? OUTER_PANELS * KERNELS_PANEL : KERNELS_PANEL;
+		}
+	}
+}
+
 const struct layer_kernels NAME(_layers) = {
 	.name = NAME_TEXT,
 	.norm = NAME(_norm),
@@ -169,4 +235,5 @@ const struct layer_kernels NAME(_layers) = {
 	.gelu_back = NAME(_gelu_back),
 	.add = NAME(_add),
 	.column_sums = NAME(_column_sums),
+	.add_outer = NAME(_add_outer),
 };

@@ -124,84 +124,32 @@ static void adapter_back(const struct back *b, uint32_t c, size_t rows, float *d
 		pass->layers->column_sums(rows, pass->shape.channels, pass->width, d_sum, bias);
 }
 
-/* Rows of gathered inputs, multiplied with the rows of d_sum when there are enough of them. */
-struct gathering {
-	const struct back *b;
-	uint32_t c;
-	const float *x;     /* the group's rows of stage c */
-	const float *d_sum; /* the first row that has no partner yet */
-	float *gradient;    /* [channels, taps, channels] */
-	size_t rows;
-};
-
-static void multiply(struct gathering *g)
-{
-	const size_t d = g->b->pass->shape.channels;
-	const size_t columns = d * g->b->pass->shape.kernel_size;
-	layers_add_outer(g->rows, d, g->d_sum, g->b->pass->width, columns, g->b->pass->gather, columns, g->gradient);
-	g->d_sum += g->rows * g->b->pass->width;
-	g->rows = 0;
-}
-
-static float *next_row(struct gathering *g)
-{
-	if (g->rows == NETWORK_GATHER_ROWS)
-		multiply(g);
-	return g->b->pass->gather + g->rows++ * g->b->pass->shape.channels * g->b->pass->shape.kernel_size;
-}
-
-static void gather_position(struct gathering *g, struct layers_span in, const float *x, size_t position)
-{
-	const struct network_pass *pass = g->b->pass;
-	const size_t d = pass->shape.channels;
-	float *to = next_row(g);
-	ptrdiff_t p = (ptrdiff_t)position + pass->convolution[g->c].shift;
-	for (uint32_t tap = 0; tap < pass->shape.kernel_size; tap++, p += pass->convolution[g->c].dilation, to += d) {
-		if (p >= (ptrdiff_t)in.first && p < (ptrdiff_t)in.end)
-			memcpy(to, x + ((size_t)p - in.first) * pass->width, d * sizeof *to);
-		else
-			memset(to, 0, d * sizeof *to);
-	}
-}
-
-static void gather_task(struct gathering *g, const struct network_sequence *s, size_t row, size_t own_row)
-{
-	const struct network_pass *pass = g->b->pass;
-	const size_t d = pass->shape.channels;
-	float *to = next_row(g);
-	for (uint32_t tap = 0; tap < pass->shape.kernel_size; tap++, to += d) {
-		size_t from = 0;
-		if (network_task_reads(pass, s, g->c, tap, row, own_row, &from))
-			memcpy(to, g->x + from * pass->width, d * sizeof *to);
-		else
-			memset(to, 0, d * sizeof *to);
-	}
-}
-
 static void weight_back(const struct back *b, uint32_t c, const float *d_sum)
 {
 	const struct network_pass *pass = b->pass;
-	struct gathering g = { b, c, network_stage(pass, b->group, c), d_sum, trunk_gradient(b, c, NETWORK_CONV_WEIGHT),
-			       0 };
-	if (g.gradient == NULL)
+	const uint32_t taps = pass->shape.kernel_size;
+	const uint32_t d = pass->shape.channels;
+	const float *x = network_stage(pass, b->group, c);
+	float *gradient = trunk_gradient(b, c, NETWORK_CONV_WEIGHT);
+	if (gradient == NULL)
 		return;
 	size_t row = 0;
 	for (size_t i = 0; i < b->group->count; i++) {
 		const struct network_sequence *s = &pass->sequences[b->group->first + i];
 		const struct layers_span in = network_span(pass, s, c);
 		const struct layers_span out = network_span(pass, s, c + 1);
-		for (size_t p = out.first; p < out.end; p++)
-			gather_position(&g, in, g.x + row * pass->width, p);
+		layers_convolve_weights(pass->layers, &pass->convolution[c], d, in, x + row * pass->width, out, d_sum,
+					gradient);
 		row += network_span_rows(in);
+		d_sum += network_span_rows(out) * pass->width;
 	}
-	const size_t tasks = row;
-	row = 0;
-	for (size_t i = 0; i < network_task_rows(pass, b->group); i++) {
-		const struct network_sequence *s = &pass->sequences[b->group->first + i];
-		gather_task(&g, s, row, tasks + i);
-		row += network_span_rows(network_span(pass, s, c));
-	}
-	multiply(&g);
+	if (!pass->shape.causal)
+		return;
+	network_take(pass, b->group, c, x);
+	for (uint32_t tap = 0; tap < taps; tap++)
+		pass->layers->add_outer(b->group->count, d, pass->width, d_sum,
+					pass->taken + tap * b->group->count * pass->width, gradient + tap * d,
+					taps * d);
 }
 
 /* The task tokens' columns on their way back: adds to the rows of stage c. */

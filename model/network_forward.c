@@ -37,17 +37,14 @@ static void embed(const struct network *net, const struct network_pass *pass, co
 		look_up(net, pass, token, 1, row + i * pass->width);
 }
 
-/* The task tokens' columns: y [tasks, width] from the group's rows x of stage c. */
-static void convolve_tasks(const struct network_pass *pass, const struct network_group *group, uint32_t c,
-			   const float *x, float *y)
+void network_take(const struct network_pass *pass, const struct network_group *group, uint32_t c, const float *x)
 {
-	const uint32_t taps = pass->shape.kernel_size;
 	const size_t width = pass->width;
 	const size_t step = group->count * width;
 	const size_t tasks = network_event_rows(pass, group, c);
 	for (size_t i = 0, row = 0; i < group->count; i++) {
 		const struct network_sequence *s = &pass->sequences[group->first + i];
-		for (uint32_t tap = 0; tap < taps; tap++) {
+		for (uint32_t tap = 0; tap < pass->shape.kernel_size; tap++) {
 			size_t from = 0;
 			float *to = pass->taken + tap * step + i * width;
 			if (network_task_reads(pass, s, c, tap, row, tasks + i, &from))
@@ -57,10 +54,18 @@ static void convolve_tasks(const struct network_pass *pass, const struct network
 		}
 		row += network_span_rows(network_span(pass, s, c));
 	}
-	const size_t newest = taps - 1;
-	pass->kernels->product(group->count, pass->taken + newest * step, taps, -(ptrdiff_t)step,
-			       pass->convolution[c].packed + newest * width * width, -(ptrdiff_t)(width * width),
-			       pass->width, y, 0);
+}
+
+/* The task tokens' columns: y [tasks, width] from the group's rows x of stage c. */
+static void convolve_tasks(const struct network_pass *pass, const struct network_group *group, uint32_t c,
+			   const float *x, float *y)
+{
+	const size_t newest = pass->shape.kernel_size - 1;
+	const size_t step = group->count * pass->width;
+	const size_t matrix = (size_t)pass->width * pass->width;
+	network_take(pass, group, c, x);
+	pass->kernels->product(group->count, pass->taken + newest * step, pass->shape.kernel_size, -(ptrdiff_t)step,
+			       pass->convolution[c].packed + newest * matrix, -(ptrdiff_t)matrix, pass->width, y, 0);
 }
 
 /* What a parallel adapter reads: the convolution's inputs at the positions of its outputs. */

@@ -63,7 +63,6 @@ static void take_all(struct network_pass *pass, struct arena *arena)
 	take_convolutions(pass, arena);
 	pass->outer = take(arena, rows * pass->bottleneck);
 	pass->taken = take(arena, taps * tasks * width);
-	pass->gather = take(arena, NETWORK_GATHER_ROWS * taps * d);
 	for (int i = 0; i < NETWORK_BACK; i++)
 		pass->back[i] = take(arena, pass->keep == NETWORK_KEEP_ALL ? rows * width : 0);
 	pass->wasted = take(arena, 3 * width);

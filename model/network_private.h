@@ -14,9 +14,8 @@
 
 enum {
 	NETWORK_CONVOLUTIONS_AT_MOST = 2 * NETWORK_BLOCKS_AT_MOST,
-	NETWORK_GROUP_ROWS = 512,  /* a group is closed when it has as many */
-	NETWORK_GATHER_ROWS = 128, /* of one product for the gradient of weights */
-	NETWORK_BACK = 5,          /* gradients of activations at once */
+	NETWORK_GROUP_ROWS = 512, /* a group is closed when it has as many */
+	NETWORK_BACK = 5,         /* gradients of activations at once */
 };
 
 enum network_tensor { /* of one convolution, in the table's order */
@@ -87,9 +86,8 @@ struct network_pass {
 	float *inner[NETWORK_CONVOLUTIONS_AT_MOST]; /* before its gelu */
 
 	/* Of the group. */
-	float *outer;  /* [rows, bottleneck]: after an adapter's gelu */
-	float *taken;  /* [taps, sequences, width]: what the task tokens read, or its gradient */
-	float *gather; /* [GATHER_ROWS, taps, channels] */
+	float *outer; /* [rows, bottleneck]: after an adapter's gelu */
+	float *taken; /* [taps, sequences, width]: what the task tokens read, or its gradient */
 	float *back[NETWORK_BACK];
 	float *wasted; /* [3, width]: gradients that nobody asked for */
 
@@ -142,6 +140,9 @@ void network_lay_out(struct network_pass *pass, const struct network_batch *batc
 /* A group's states of a stage into task [sequences, channels] and every [events, channels] (each may be NULL). */
 void network_read(const struct network_pass *pass, const struct network_group *group, uint32_t stage, float *task,
 		  float *every);
+
+/* What the group's task tokens read of stage c, x, goes to pass->taken. */
+void network_take(const struct network_pass *pass, const struct network_group *group, uint32_t c, const float *x);
 
 /* The norm that follows convolution c, the patch's where it has one. */
 struct kernels_norm network_norm(const struct network *net, const struct network_patch *patch,

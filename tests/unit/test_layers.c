@@ -228,20 +228,21 @@ struct convolution_case {
 };
 
 static const struct convolution_case convolutions[] = {
-	{ 16, 3, 2, -4, { 0, 9 }, { 0, 9 } },   /* causal */
-	{ 7, 3, 2, -4, { 3, 20 }, { 9, 20 } },  /* trimmed */
-	{ 7, 3, 1, -1, { 0, 6 }, { 0, 6 } },    /* not causal */
-	{ 20, 4, 5, -7, { 0, 11 }, { 0, 11 } }, /* wider than the sequence */
-	{ 5, 2, 30, -30, { 0, 4 }, { 0, 4 } },  /* the oldest tap reads nothing */
-	{ 5, 2, 8, -4, { 0, 2 }, { 0, 2 } },    /* no tap reads anything */
-	{ 33, 1, 1, 0, { 5, 8 }, { 5, 8 } },    /* one tap */
-	{ 6, 3, 2, 0, { 4, 9 }, { 0, 9 } },     /* the way back of the trimmed one */
-	{ 6, 3, 2, -4, { 2, 5 }, { 5, 5 } },    /* nothing wanted */
+	{ 16, 3, 2, -4, { 0, 9 }, { 0, 9 } },     /* causal */
+	{ 64, 3, 1, -2, { 0, 150 }, { 0, 150 } }, /* many rows */
+	{ 7, 3, 2, -4, { 3, 20 }, { 9, 20 } },    /* trimmed */
+	{ 7, 3, 1, -1, { 0, 6 }, { 0, 6 } },      /* not causal */
+	{ 20, 4, 5, -7, { 0, 11 }, { 0, 11 } },   /* wider than the sequence */
+	{ 5, 2, 30, -30, { 0, 4 }, { 0, 4 } },    /* the oldest tap reads nothing */
+	{ 5, 2, 8, -4, { 0, 2 }, { 0, 2 } },      /* no tap reads anything */
+	{ 33, 1, 1, 0, { 5, 8 }, { 5, 8 } },      /* one tap */
+	{ 6, 3, 2, 0, { 4, 9 }, { 0, 9 } },       /* the way back of the trimmed one */
+	{ 6, 3, 2, -4, { 2, 5 }, { 5, 5 } },      /* nothing wanted */
 };
 
 /* y and, the other way round, x by the formula; weight [out, tap, in]. */
 static void convolve_naively(const struct convolution_case *c, const float *weight, uint32_t width, const float *x,
-			     double *y, const float *d_y, double *d_x)
+			     double *y, const float *d_y, double *d_x, double *d_weight)
 {
 	const uint32_t d = c->channels;
 	for (size_t p = c->to.first; p < c->to.end; p++) {
@@ -253,9 +254,10 @@ static void convolve_naively(const struct convolution_case *c, const float *weig
 			const size_t out = (p - c->to.first) * width;
 			for (size_t o = 0; o < d; o++) {
 				for (size_t i = 0; i < d; i++) {
-					const double w = (double)weight[(o * c->taps + tap) * d + i];
-					y[out + o] += w * (double)x[in + i];
-					d_x[in + i] += w * (double)d_y[out + o];
+					const size_t at = (o * c->taps + tap) * d + i;
+					y[out + o] += (double)weight[at] * (double)x[in + i];
+					d_x[in + i] += (double)weight[at] * (double)d_y[out + o];
+					d_weight[at] += (double)d_y[out + o] * (double)x[in + i];
 				}
 			}
 		}
@@ -269,6 +271,23 @@ static float *random_rows(size_t rows, uint32_t channels, uint32_t width, uint64
 	for (size_t i = 0; i < rows * width; i++)
 		floats[i] = i % width < channels ? floats[i] : 0;
 	return floats;
+}
+
+/* Twice, for it adds. */
+static void check_weights(const struct layers_convolution *convolution, const struct convolution_case *c,
+			  const float *x, const float *d_y, double *expected)
+{
+	const struct layer_kernels *list[3];
+	const size_t count = (size_t)c->channels * c->taps * c->channels;
+	for (size_t s = sets(list); s-- > 0;) {
+		float *gradient = calloc(count, sizeof *gradient);
+		for (int i = 0; i < 2; i++)
+			layers_convolve_weights(list[s], convolution, c->channels, c->from, x, c->to, d_y, gradient);
+		for (size_t i = 0; i < count; i++)
+			gradient[i] *= 0.5F;
+		check("the weights' gradient", list[s]->name, gradient, expected, count);
+		free(gradient);
+	}
 }
 
 static void check_convolution(const struct kernels *kernels, const struct convolution_case *c)
@@ -285,7 +304,9 @@ static void check_convolution(const struct kernels *kernels, const struct convol
 	double *expected = calloc((outs + 1) * width, sizeof *expected);
 	double *d_expected = calloc((ins + 1) * width, sizeof *d_expected);
 	struct layers_convolution convolution = { kernels, packed, width, c->taps, c->dilation, c->shift };
-	convolve_naively(c, weight, width, x, expected, d_y, d_expected);
+	double *d_weight = calloc((size_t)c->channels * c->taps * c->channels, sizeof *d_weight);
+	convolve_naively(c, weight, width, x, expected, d_y, d_expected, d_weight);
+	check_weights(&convolution, c, x, d_y, d_weight);
 	layers_pack(weight, c->channels, c->taps, width, packed);
 	layers_convolve(&convolution, c->from, x, c->to, y, false);
 	check("convolve", kernels->name, y, expected, outs * width);
@@ -307,6 +328,7 @@ static void check_convolution(const struct kernels *kernels, const struct convol
 	free(d_x);
 	free(expected);
 	free(d_expected);
+	free(d_weight);
 }
 
 static void test_convolution(void **unused)
