@@ -205,24 +205,30 @@ static void NAME(_outer_edge)(size_t rows, uint32_t width, uint32_t outs, uint32
 	}
 }
 
+static void NAME(_outer_strip)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x,
+			       uint32_t in, float *g, size_t g_step)
+{
+	const bool wide = in + OUTER_PANELS * KERNELS_PANEL <= channels;
+	const bool whole = in + KERNELS_PANEL <= channels;
+	for (uint32_t out = 0; out < channels; out += OUTER_ROWS, a += OUTER_ROWS, g += OUTER_ROWS * g_step) {
+		if (!whole || out + OUTER_ROWS > channels)
+			NAME(_outer_edge)(rows, width, channels - out, channels - in, a, x, g, g_step);
+		else if (wide)
+			NAME(_outer_wide)(rows, width, a, x, g, g_step);
+		else
+			NAME(_outer_narrow)(rows, width, a, x, g, g_step);
+	}
+}
+
 static void NAME(_add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
 			     size_t g_step)
 {
 	for (size_t first = 0; first < rows; first += OUTER_BLOCK, a += OUTER_BLOCK * width, x += OUTER_BLOCK * width) {
 		const size_t n = rows - first < OUTER_BLOCK ? rows - first : OUTER_BLOCK;
-		for (uint32_t in = 0; in < channels;) {
-			const bool wide = in + OUTER_PANELS * KERNELS_PANEL <= channels;
-			const bool whole = in + KERNELS_PANEL <= channels;
-			for (uint32_t out = 0; out < channels; out += OUTER_ROWS) {
-				float *to = g + out * g_step + in;
-				if (!whole || out + OUTER_ROWS > channels)
-					NAME(_outer_edge)
-					(n, width, channels - out, channels - in, a + out, x + in, to, g_step);
-				else
-					(wide ? NAME(_outer_wide) : NAME(_outer_narrow))(n, width, a + out, x + in, to,
-											 g_step);
-			}
-			in += wide ? OUTER_PANELS * KERNELS_PANEL : KERNELS_PANEL;
+		uint32_t panels = 0;
+		for (uint32_t in = 0; in < channels; in += panels * KERNELS_PANEL) {
+			panels = in + OUTER_PANELS * KERNELS_PANEL <= channels ? OUTER_PANELS : 1;
+			NAME(_outer_strip)(n, channels, width, a, x + in, in, g + in, g_step);
 		}
 	}
 }
