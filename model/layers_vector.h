@@ -223,12 +223,13 @@ static void NAME(_outer_strip)(size_t rows, uint32_t channels, uint32_t width, c
 static void NAME(_add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
 			     size_t g_step)
 {
-	for (size_t first = 0; first < rows; first += OUTER_BLOCK, a += OUTER_BLOCK * width, x += OUTER_BLOCK * width) {
+	for (size_t first = 0; first < rows; first += OUTER_BLOCK) {
 		const size_t n = rows - first < OUTER_BLOCK ? rows - first : OUTER_BLOCK;
 		uint32_t panels = 0;
 		for (uint32_t in = 0; in < channels; in += panels * KERNELS_PANEL) {
 			panels = in + OUTER_PANELS * KERNELS_PANEL <= channels ? OUTER_PANELS : 1;
-			NAME(_outer_strip)(n, channels, width, a, x + in, in, g + in, g_step);
+			NAME(_outer_strip)
+			(n, channels, width, a + first * width, x + first * width + in, in, g + in, g_step);
 		}
 	}
 }
