@@ -9,7 +9,6 @@
 #include "text_file.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 
