@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Files from elsewhere: what tools/export_torch.py and tools/convert_tensorflow.py make of random models must give, through
-peterctl, what the models themselves give; and Python's safetensors package must open what peterctl writes.
+"""Files from elsewhere: what tools/export_torch.py and tools/convert_tensorflow.py make of random models must give,
+through peterctl, what the models themselves give; and Python's safetensors package must open what peterctl writes.
 
     tests/interop.py PETERCTL
 
-The models are NumPy: a state_dict for tests/golden/nextitnet.py, and the authors' TensorFlow graph by its definition (NHWC
-kernels, adapters that return their input, cardinality). Needs the packages of tests/requirements.txt.
+The models are NumPy: a state_dict for tests/golden/nextitnet.py, and the authors' TensorFlow graph by its definition
+(NHWC kernels, adapters that return their input, cardinality). Needs the packages of tests/requirements.txt.
 """
 import json
 import pathlib
@@ -25,6 +25,7 @@ import nextitnet  # noqa: E402
 CHANNELS = 8
 ROWS = 20  # of the authors' table; row 0 is padding, [CLS] and <UNK> at once
 TARGETS = 6
+SIDES = {True: [], False: ["--non-causal"]}
 DILATIONS = (1, 4)
 USERS = {"a": "3 4 5 6 7", "b": "9", "c": " ".join(str(1 + i % 19) for i in range(60)), "d": "5 nothing 7"}
 
@@ -50,7 +51,8 @@ class TensorFlow:
         self.v = {"allitem_embeddings": self.draw(ROWS, CHANNELS), "beta1_power": np.float32(0.9)}
         for scope in self.scopes():
             for n in (1, 2):
-                self.v[f"{scope}dilated_conv{n}/weight"] = self.draw(1, taps, CHANNELS, CHANNELS) / np.sqrt(CHANNELS * taps)
+                kernel = self.draw(1, taps, CHANNELS, CHANNELS) / np.sqrt(CHANNELS * taps)
+                self.v[f"{scope}dilated_conv{n}/weight"] = kernel
                 self.v[f"{scope}dilated_conv{n}/weight/Adam_1"] = self.draw(1, taps, CHANNELS, CHANNELS)
                 self.v[f"{scope}dilated_conv{n}/bias"] = self.draw(CHANNELS)
                 self.v[f"{scope}layer_norm{n}/gamma"] = 1 + 0.2 * self.draw(CHANNELS)
@@ -84,7 +86,8 @@ class TensorFlow:
         total = (len(weight) - 1) * dilation
         before = total if self.causal else total // 2
         padded = np.pad(x, ((before, total - before), (0, 0)))
-        return sum(padded[j * dilation : j * dilation + len(x)] @ w for j, w in enumerate(weight)) + self.v[name + "/bias"]
+        shifted = (padded[j * dilation : j * dilation + len(x)] for j in range(len(weight)))
+        return sum(part @ w for part, w in zip(shifted, weight)) + self.v[name + "/bias"]
 
     def get_mp(self, x, name, inner):
         out = x if inner else 0
@@ -140,8 +143,8 @@ class Interop(unittest.TestCase):
             net, tensors = self.state_dict(causal)
             np.savez(self.folder / "state.npz", **{"module.net." + name: value for name, value in tensors.items()})
             backbone = self.folder / "b.safetensors"
-            run(sys.executable, TOOLS / "export_torch.py", self.folder / "state.npz", "--items", self.folder / "items.txt",
-                "--dilations", "1,4", "--rename", r"^net\.=", "--out", backbone, *([] if causal else ["--non-causal"]))
+            run(sys.executable, TOOLS / "export_torch.py", self.folder / "state.npz", "--rename", r"^net\.=", "--items",
+                self.folder / "items.txt", "--dilations", "1,4", "--out", backbone, *SIDES[causal])
             expected = np.stack([net.embed_ids(items.split()) for items in USERS.values()])
             self.compare(expected, "embed", "--backbone", backbone)
             for name, value in safetensors.numpy.load_file(backbone).items():
@@ -169,8 +172,8 @@ class Interop(unittest.TestCase):
                    self.folder / "b.safetensors", *options, code=code)
 
     def convert_patch(self, insertion, *options, code=0):
-        return self.convert("--finetuned", self.folder / "tuned.npz", "--patch-out", self.folder / "p.safetensors", "--task",
-                            "likes", "--insertion", insertion, *options, code=code)
+        return self.convert("--finetuned", self.folder / "tuned.npz", "--patch-out", self.folder / "p.safetensors",
+                            "--task", "likes", "--insertion", insertion, *options, code=code)
 
     def test_convert_tensorflow(self):
         parallel = ("parallel", True, ["--inner-residual"])
@@ -187,12 +190,11 @@ class Interop(unittest.TestCase):
                 model = TensorFlow(self.rng, taps, causal, cardinality)
                 model.save(self.folder / "base.npz")
                 expected = model.users()
-                sides = [] if causal else ["--non-causal"]
-                self.convert(*sides)
+                self.convert(*SIDES[causal])
                 self.compare(expected, "embed", "--backbone", self.folder / "b.safetensors")
                 model.finetune(norms)
                 model.save(self.folder / "tuned.npz")
-                self.convert_patch(insertion, *options, *sides)
+                self.convert_patch(insertion, *options, *SIDES[causal])
                 if "trunk" not in options:
                     self.compare(expected, "embed", "--backbone", self.folder / "b.safetensors")
                 head = model.v["target-item/allitem_embeddings_target"][1:]
@@ -244,8 +246,9 @@ class Interop(unittest.TestCase):
         self.assertEqual(tensors["output.weight"].shape, (3 + 11, 8))
         for insertion, name in (("serial", "patches.0.1.down.weight"), ("side", "side.0.down.weight")):
             patch = self.folder / "p.safetensors"
-            run(PETERCTL, "finetune", *given, "--backbone", backbone, "--labels", self.folder / "labels.csv", "--task", "xy",
-                "--type", "classification", "--insertion", insertion, "--bottleneck", "2", "--epochs", "1", "--out", patch)
+            task = ["--labels", self.folder / "labels.csv", "--task", "xy", "--type", "classification"]
+            run(PETERCTL, "finetune", *given, *task, "--backbone", backbone, "--insertion", insertion, "--bottleneck",
+                "2", "--epochs", "1", "--out", patch)
             with safetensors.safe_open(patch, "numpy") as file:
                 self.assertIn(name, file.keys())
                 self.assertEqual(json.loads(file.metadata()["labels"]), ["x", "y"])

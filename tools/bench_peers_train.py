@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The peer of `peterctl bench train`: PyTorch, eager and compiled, with the same shapes. It is driven through a pipe, so that
-peterctl can take turns with it: a line "WHAT MODE SECONDS" on standard input is answered by a line of JSON,
+"""The peer of `peterctl bench train`: PyTorch, eager and compiled, with the same shapes. It is driven through a pipe,
+for peterctl to take turns with it: a line "WHAT MODE SECONDS" on standard input is answered by a line of JSON,
 
     {"per_second": RATE} or {"error": "why not"}
 
-after a first line {"peer": "PyTorch 2.x", "modes": [...]}. WHAT is pretrain (items a second), serial or side (examples a
-second). By wall clock; with one thread by processor time, since other programs share the machine.
+after a first line {"peer": "PyTorch 2.x", "modes": [...]}. WHAT is pretrain (items a second), serial or side (examples
+a second; side on one thread). By wall clock; with one thread by processor time, since other programs share the machine.
 
     tools/bench_peers_train.py THREADS
 """
@@ -40,13 +40,15 @@ DROPOUT = 0.2
 
 
 class Convolution(nn.Module):
-    """relu(norm(conv(x))), with an adapter after the convolution where there is one. [users, channels, 1, positions] in the
-    channels-last format: on CPUs faster than Conv1d (serial by 1.6, pretrain by 1.1) and than a Linear of shifted rows."""
+    """relu(norm(conv(x))), with an adapter after the convolution where there is one. [users, channels, 1, positions],
+    channels last in memory: on CPUs faster than Conv1d (serial by 1.6, eager pretrain by 1.1) and than a Linear of
+    shifted rows."""
 
     def __init__(self, dilation, adapter):
         super().__init__()
         self.left = (TAPS - 1) * dilation
-        self.conv = nn.Conv2d(CHANNELS, CHANNELS, (1, TAPS), dilation=(1, dilation)).to(memory_format=torch.channels_last)
+        self.conv = nn.Conv2d(CHANNELS, CHANNELS, (1, TAPS), dilation=(1, dilation))
+        self.conv.to(memory_format=torch.channels_last)
         self.norm = nn.LayerNorm(CHANNELS, eps=1e-8)
         self.adapter = adapter
 
@@ -65,8 +67,8 @@ class Trunk(nn.Module):
     def __init__(self, adapters):
         super().__init__()
         self.items = nn.Embedding(ITEMS, CHANNELS)
-        self.layers = nn.ModuleList(
-            Convolution(d, make_adapter(CHANNELS) if adapters else None) for block in DILATIONS for d in (block, 2 * block))
+        self.layers = nn.ModuleList(Convolution(number * d, make_adapter(CHANNELS) if adapters else None)
+                                    for d in DILATIONS for number in (1, 2))
 
     def forward(self, indices):
         x = self.items(indices)[:, None].permute(0, 3, 1, 2)
@@ -138,8 +140,7 @@ class Runner:
         self.run = torch.compile(self.model) if mode == "compiled" else self.model
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=1e-3, fused=True)
-        for _ in range(3):
-            self.step()
+        self.measure(0.1)  # compiles
 
     def step(self):
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,7 +148,9 @@ class Runner:
         self.optimizer.step()
 
     def measure(self, seconds):
-        clock = time.process_time if THREADS == 1 else time.perf_counter
+        threads = 1 if isinstance(self.model, Side) else THREADS
+        torch.set_num_threads(threads)
+        clock = time.process_time if threads == 1 else time.perf_counter
         done = 0
         start = clock()
         while clock() - start < seconds:
@@ -157,7 +160,6 @@ class Runner:
 
 
 def main():
-    torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
     runners = {}
     print(json.dumps({"peer": f"PyTorch {torch.__version__}", "modes": ["eager", "compiled"]}), flush=True)

@@ -17,28 +17,28 @@ What becomes of the variables (the optimizer's own are passed over, any other is
       dilated_conv{1,2}/weight [1, k, in, out], bias         blocks.{i}.conv{1,2}.weight [out, in, k], bias
       layer_norm{1,2}/gamma, beta                            blocks.{i}.norm{1,2}.weight, bias; norms.{i}.2 of the patch
                                                              where FINETUNED's differ
-      mp_{1,2}/mp_conv1_{down,up}_{j}/weight, bias           patches.{i}.{1,2}.{down,up}.weight, bias; the mp of one that
-                                                             stands alone is 2; cardinality becomes one wider bottleneck
+      mp_{1,2}/mp_conv1_{down,up}_{j}/weight, bias           patches.{i}.{1,2}.{down,up}.weight, bias; an mp without
+                                                             number is 2; cardinality makes one wider bottleneck
     softmax_w, softmax_b                                     output.weight, output.bias
     logits/weight, bias                                      left out: their input is relu(state), ours the state
     target-item/allitem_embeddings_target                    head.weight; head.bias is 0
 
-The inner residual. The authors' adapter returns z + up(gelu(down(z))). That is our serial form; in the parallel form it
-makes the convolution conv(x) + x + up(gelu(down(x))), where ours, and the paper's, has no second x; and a port of it drops
-z in the serial form, where ours has it. So a parallel patch needs --inner-residual or --no-inner-residual to be said, a
-serial one has it unless --no-inner-residual. A difference of +z or -z is made up for in one of two exact ways:
+The inner residual. The authors' adapter returns z + up(gelu(down(z))). That is our serial form; in the parallel form
+it makes the convolution conv(x) + x + up(gelu(down(x))), where ours, and the paper's, has no second x; and a port of it
+drops z in the serial form, where ours has it. So a parallel patch needs --inner-residual or --no-inner-residual to be
+said, a serial one has it unless --no-inner-residual. A difference of +z or -z is made up for in one of two exact ways:
 
     --fold adapter  2 d units more in the bottleneck: gelu(z) - gelu(-z) = z, since gelu(z) = z Phi(z) and
-                    Phi(z) + Phi(-z) = 1, of the tanh form too. The backbone stays what it was, and all patches can share it.
-    --fold trunk    parallel only: conv(x) + x is a convolution, the identity added to the tap at the position itself. The
-                    bottleneck stays small; the backbone written is another one, for this patch alone.
+                    Phi(z) + Phi(-z) = 1, of the tanh form too. The backbone stays what it was; all patches share it.
+    --fold trunk    parallel only: conv(x) + x is a convolution, the identity added to the tap at the position itself.
+                    The bottleneck stays small; the backbone written is another one, for this patch alone.
 
 Exit codes: 0, 64 usage, 65 what is in the files does not fit, 66 no such file."""
 import argparse
 import re
 import sys
 
-from model_files import Refused, as_floats, expect, read_lines, write_backbone, write_patch
+from model_files import Refused, as_floats, expect, read_lines, read_npz, write_backbone, write_patch
 
 import numpy as np  # after model_files, which says what is missing
 
@@ -56,8 +56,7 @@ OURS = {"gamma": "weight", "beta": "bias", "dilated_conv": "conv", "layer_norm":
 
 def read_variables(path):
     if path.endswith(".npz"):
-        with np.load(path) as file:
-            variables = {name: file[name] for name in file.files}
+        variables = read_npz(path)
     else:
         try:
             import tensorflow as tf
@@ -134,8 +133,8 @@ def backbone_tensors(model, rows):
     tensors = dict(model.trunk)
     tensors["item_embedding.weight"] = rows(model.other["allitem_embeddings"])
     if "logits/weight" in model.other:
-        print("convert_tensorflow: logits: left out, it reads relu(state): the backbone has embeddings and no next-item "
-              "scores", file=sys.stderr)
+        print("convert_tensorflow: logits: left out, it reads relu(state): the backbone has no next-item scores",
+              file=sys.stderr)
     elif "softmax_w" in model.other:
         weight = model.other["softmax_w"]
         bias = model.other.get("softmax_b", np.zeros(len(weight), np.float32))
@@ -152,8 +151,8 @@ def check_same_trunk(base, tuned):
     pairs.append(("allitem_embeddings", base.other["allitem_embeddings"], tuned.other.get("allitem_embeddings")))
     for name, before, after in pairs:
         if after is None or not np.array_equal(before, after):
-            raise Refused(f"{tuned.path}: {name}: is not that of {base.path}: the trunk was trained too, which no patch "
-                          "holds; convert this checkpoint itself as PRETRAINED")
+            raise Refused(f"{tuned.path}: {name}: is not that of {base.path}: the trunk was trained too, which no "
+                          "patch holds; convert this checkpoint itself as PRETRAINED")
 
 
 def join_adapter(path, owner, parts, channels):
@@ -257,8 +256,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pretrained", metavar="PRETRAINED", help="a checkpoint's prefix, or .npz of its variables")
     parser.add_argument("--out", required=True, metavar="FILE", help="the backbone")
-    parser.add_argument("--items", metavar="FILE", help="one item id a line, line by row of allitem_embeddings; those of "
-                        "the three special rows count nothing [the row's number is its item's id]")
+    parser.add_argument("--items", metavar="FILE", help="one item id a line, line by row of allitem_embeddings; those "
+                        "of the special rows count nothing [the row's number is its item's id]")
     parser.add_argument("--pad-row", type=int, default=0, metavar="R", help="the padding's row [0]")
     parser.add_argument("--cls-row", type=int, default=0, metavar="R", help="the row of [CLS], our task token [0]")
     parser.add_argument("--unk-row", type=int, default=0, metavar="R", help="the row of <UNK> [0]")
@@ -267,9 +266,10 @@ def parse_arguments():
     parser.add_argument("--finetuned", metavar="FINETUNED", help="a checkpoint with adapters")
     parser.add_argument("--patch-out", metavar="FILE", help="the patch")
     parser.add_argument("--task", metavar="NAME", help="what the patch is for")
-    parser.add_argument("--type", choices=("ranking", "classification"), default="ranking", help="of the task [ranking]")
-    parser.add_argument("--labels", metavar="FILE", help="one target a line, line by row of the target table, its row 0 "
-                        "(<UNK>) left out or not [the row's number]")
+    parser.add_argument("--type", choices=("ranking", "classification"), default="ranking",
+                        help="of the task [ranking]")
+    parser.add_argument("--labels", metavar="FILE", help="one target a line, line by row of the target table, its "
+                        "row 0 (<UNK>) left out or not [the row's number]")
     parser.add_argument("--insertion", choices=("serial", "parallel"), help="peter_2mp_serial, or peter_2mp_parallel")
     parser.add_argument("--inner-residual", action=argparse.BooleanOptionalAction, default=None,
                         help="the adapter returns its input too, as the authors' get_mp [serial: it does]")

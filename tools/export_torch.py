@@ -4,17 +4,17 @@
     tools/export_torch.py CHECKPOINT --items FILE --dilations 1,4,1,4 --out B.safetensors [--rename FROM=TO]...
 
 CHECKPOINT is what torch.save wrote of a state_dict (bare, or under the key state_dict or model), or the same as .npz or
-.safetensors, for which PyTorch is not needed. --items has one item id a line: line n is row n + 3 of the embedding, whose
-first three rows are padding, the task token and out of vocabulary. Names of the state_dict are made ours by --rename, a
-regular expression and what to put in its place, tried in the order given; a name that becomes empty is left out:
+.safetensors, for which PyTorch is not needed. --items has one item id a line, in the order of the embedding's rows,
+whose first three are padding, the task token and out of vocabulary. Names of the state_dict are made ours by --rename,
+a regular expression and what to put in its place, tried in the order given; a name that becomes empty is left out:
 
     item_embedding.weight               [V, d]          nn.Embedding
     blocks.{i}.conv{1,2}.weight, .bias  [d, d, k], [d]  nn.Conv1d; dilation d_i, and 2 d_i the second
     blocks.{i}.norm{1,2}.weight, .bias  [d]             nn.LayerNorm(d, eps=1e-8)
     output.weight, .bias                [V, d], [V]     nn.Linear, optional: scores of the next item
 
-for block(x) = x + relu(norm2(conv2(relu(norm1(conv1(x)))))), where a convolution sees zeros before the first event and no
-padding token stands inside a sequence. From Python, with the module at hand:
+for block(x) = x + relu(norm2(conv2(relu(norm1(conv1(x)))))), where a convolution sees zeros before the first event and
+no padding token stands inside a sequence. From Python, with the module at hand:
 
     from model_files import write_backbone          # this folder on sys.path
     write_backbone("B.safetensors", module.state_dict(), items=["a", "b"], dilations=[1, 4, 1, 4])
@@ -25,17 +25,14 @@ import pickle
 import re
 import sys
 
-from model_files import Refused, read_lines, read_safetensors, write_backbone
-
-import numpy as np  # after model_files, which says what is missing
+from model_files import Refused, read_lines, read_npz, read_safetensors, write_backbone
 
 
 def read_state(path):
     if path.endswith(".safetensors"):
         return read_safetensors(path)[1]
     if path.endswith(".npz"):
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(path)
     try:
         import torch
     except ImportError as error:
@@ -77,7 +74,7 @@ def parse_arguments():
     parser.add_argument("--window", type=int, default=512, metavar="N", help="events read, non-causal only [512]")
     parser.add_argument("--eps", type=float, default=1e-8, metavar="E", help="of the layer norms [1e-8]")
     parser.add_argument("--next-item", choices=("last", "tcl"), default="last",
-                        help="the state that output ranks the next item from: the newest event's, the task token's [last]")
+                        help="whose state the output layer reads: the newest event's, the task token's [last]")
     return parser.parse_args()
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import struct
 import sys
+import zipfile
 
 try:
     import numpy as np
@@ -41,6 +42,14 @@ def read_safetensors(path):
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{path}: not a safetensors file of types that we read ({error})") from error
     return metadata, tensors
+
+
+def read_npz(path):
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise Refused(f"{path}: not an .npz file of numbers") from error
 
 
 def write_safetensors(path, tensors, metadata):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""An independent PeterRec in PyTorch, float64, written from the definitions and sharing nothing with model/: trunk, task
-token, serial, parallel and side patches, heads, losses, and PyTorch's own gradients and optimizers.
+"""An independent PeterRec in PyTorch, float64, written from the definitions and sharing nothing with model/: trunk,
+task token, serial, parallel and side patches, heads, losses, and PyTorch's own gradients and optimizers.
 
 As a program it writes training.safetensors, with which tests/unit/test_golden_training.c compares every step:
 
