@@ -240,7 +240,7 @@ static void test_cut(void **state)
 	struct error err;
 	uint8_t *big = malloc(MAX_BYTES);
 	static const size_t key_bytes[] = { 4, 4, 15000, 19500 };
-	static const size_t header_bytes[] = { 0, 19000, 4500, 0 };
+	static const size_t header_bytes[] = { 0, 19000, 4700, 0 };
 	for (size_t i = 0; i < MAX_BYTES; i++)
 		big[i] = (uint8_t)(i % 251);
 	for (size_t i = 0; i < 4; i++) {
