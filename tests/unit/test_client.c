@@ -368,6 +368,39 @@ static void a_producer_without_brokers_is_closed_at_once(void **state)
 	rd_kafka_destroy(host);
 }
 
+/* ---- closing a member ---- */
+
+static _Atomic bool close_hangs;
+
+/* librdkafka's, or one that never returns. */
+rd_kafka_resp_err_t rd_kafka_consumer_close(rd_kafka_t *rk)
+{
+	rd_kafka_resp_err_t (*real)(rd_kafka_t *);
+	while (atomic_load(&close_hangs))
+		(void)usleep(10000);
+	*(void **)&real = dlsym(RTLD_NEXT, "rd_kafka_consumer_close");
+	return real(rk);
+}
+
+static void a_close_that_never_ends_is_left_behind(void **state)
+{
+	struct config_property properties[] = { { bootstrap, nowhere, 1 } };
+	struct config config = config_of(properties, 1);
+	struct error err;
+	rd_kafka_t *consumer;
+	assert_int_equal(client_lane_consumer(&config, 0, &consumer, &err), STATUS_OK);
+	atomic_store(&close_hangs, true);
+	(void)alarm(30);
+	int64_t begin_us = clock_monotonic_us();
+	client_close_member(consumer);
+	assert_true(clock_monotonic_us() - begin_us < 10000000);
+	(void)alarm(0);
+	atomic_store(&close_hangs, false);
+	assert_int_equal(client_lane_consumer(&config, 0, &consumer, &err), STATUS_OK);
+	client_close_member(consumer);
+	client_close_member(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +413,7 @@ int main(void)
 		cmocka_unit_test(fetches_of_readers_do_not_wait),
 		cmocka_unit_test(a_fenced_producer_is_closed_with_requests_in_flight),
 		cmocka_unit_test(a_producer_without_brokers_is_closed_at_once),
+		cmocka_unit_test(a_close_that_never_ends_is_left_behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
