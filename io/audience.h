@@ -16,8 +16,8 @@ struct audience;
 /* Reads all of `path` (io/events_file.h). Errors: those of events_file, STATUS_MEMORY. */
 enum status audience_load(const char *path, struct audience **ret, struct error *err) MUST_CHECK;
 
-/* The same, and `each` sees every row of the file in its order: what else of it is wanted, such as the items' ids. Its error ends
- * the reading. */
+/* The same, and `each` sees every row of the file in its order: what else of it is wanted, such as the items' ids.
+ * Its error ends the reading. */
 struct audience_observer {
 	enum status (*each)(void *arg, const struct events_file *file, const struct events_row *row, struct error *err);
 	void *arg;

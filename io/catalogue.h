@@ -16,7 +16,8 @@ struct catalogue;
 enum status catalogue_new(struct catalogue **ret, struct error *err) MUST_CHECK;
 void catalogue_free(struct catalogue *c); /* NULL is fine */
 
-/* Counts one occurrence. Errors: STATUS_DATA (another item with the same hash; more than 2^31 - 1 items), STATUS_MEMORY. */
+/* Counts one occurrence. Errors: STATUS_DATA (another item with the same hash; more than 2^31 - 1 items),
+ * STATUS_MEMORY. */
 enum status catalogue_add(struct catalogue *c, struct slice item_id, struct error *err) MUST_CHECK;
 
 /* Orders the items by falling count, equal ones by first appearance, and forgets those below `least`. */

@@ -1,5 +1,5 @@
-/* How well a network ranks users' next items: the full ranking over the catalogue, by the state of the newest event and by
- * that of the task token. Parts run as model/parallel.h says; results are the same for any number of them. */
+/* How well a network ranks users' next items: the full ranking over the catalogue, by the state of the newest event
+ * and by that of the task token. Parts run as model/parallel.h says; results are the same for any number of them. */
 #ifndef MODEL_NEXT_ITEM_H
 #define MODEL_NEXT_ITEM_H
 
@@ -29,9 +29,9 @@ struct next_item_outcome { /* of one case */
 	double log_loss;   /* of the softmax over the whole output layer; NaN likewise */
 };
 
-/* Ranks each target among the items that its history does not hold (special tokens are no items), from the newest event's
- * state (`last`, causal networks only) and from the task token's (`task`): [count] each, NULL: not wanted. The network has
- * an output layer. `numbered`: the first case's number in the draws' streams. Errors: STATUS_MEMORY. */
+/* Ranks each target among the items that its history does not hold (special tokens are no items), from the newest
+ * event's state (`last`, causal networks only) and from the task token's (`task`): [count] each, NULL: not wanted.
+ * The network has an output layer. `numbered`: the first case's number in the draws' streams. Errors: STATUS_MEMORY. */
 enum status next_item_outcomes(const struct network *net, const struct parallel *parallel,
 			       const struct next_item_case cases[], size_t count, size_t numbered,
 			       const struct next_item_options *options, struct next_item_outcome last[],

@@ -1,5 +1,5 @@
-/* A run as a file. Blocks are stored as they lie in memory, one tensor each: a checkpoint is for the program that wrote it,
- * not for exchange. Settings that a run's bits depend on are stored as text and compared when it goes on. */
+/* A run as a file. Blocks are stored as they lie in memory, one tensor each: a checkpoint is for the program that
+ * wrote it, not for exchange. Settings that a run's bits depend on are stored as text and compared when it goes on. */
 #include "model/pretrainer_private.h"
 
 #include "base/hash.h"

@@ -1,5 +1,5 @@
-/* The two forms in which a backbone's file holds its catalogue (contract, "Model files"): a JSON array in the metadata where
- * it is small, two tensors where it is large. */
+/* The two forms in which a backbone's file holds its catalogue (contract, "Model files"): a JSON array in the
+ * metadata where it is small, two tensors where it is large. */
 #ifndef MODEL_VOCABULARY_WRITE_H
 #define MODEL_VOCABULARY_WRITE_H
 

@@ -57,8 +57,8 @@ enum status ctl_parse(int argc, char **argv, const struct ctl_usage *usage, int 
 /* The name of `names` nearest to `word` by edit distance, NULL where none is near. */
 const char *ctl_nearest(const char *word, const char *const names[], size_t count);
 
-/* A line of progress, with the time that remains where the total is known: redrawn in place on a terminal, a plain line every
- * five seconds elsewhere. On stderr. */
+/* A line of progress, with the time that remains where the total is known: redrawn in place on a terminal, a plain
+ * line every five seconds elsewhere. On stderr. */
 struct ctl_progress {
 	const char *what;
 	int64_t total; /* 0: unknown */
@@ -80,8 +80,8 @@ void ctl_stop_on_signals(void);
 bool ctl_stopping(void);
 void ctl_forget_stop(void); /* the next signal counts anew */
 
-/* Ends the program by the signal that came, as if it had not been caught: for a shell, status 130 after SIGINT. Standard output
- * is flushed. */
+/* Ends the program by the signal that came, as if it had not been caught: for a shell, status 130 after SIGINT.
+ * Standard output is flushed. */
 _Noreturn void ctl_end_by_signal(void);
 
 enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;

@@ -1,5 +1,5 @@
-/* What pre-training makes of an events file: a vocabulary in falling frequency, sequences of its indices, and the users whose
- * last events are asked for in validation. One thread. */
+/* What pre-training makes of an events file: a vocabulary in falling frequency, sequences of its indices, and the
+ * users whose last events are asked for in validation. One thread. */
 #ifndef TOOLS_PRETRAIN_DATA_H
 #define TOOLS_PRETRAIN_DATA_H
 
@@ -16,9 +16,9 @@ struct pretrain_data {
 	size_t rare; /* items seen fewer than five times */
 };
 
-/* Reads the file; items seen fewer than `least` times become the out-of-vocabulary token. `validation`: as many users, drawn
- * by the seed, of those with three or more events; 0: nobody, and no event is held out. Errors: those of audience_load;
- * STATUS_DATA with the file's name: no events. */
+/* Reads the file; items seen fewer than `least` times become the out-of-vocabulary token. `validation`: as many
+ * users, drawn by the seed, of those with three or more events; 0: nobody, and no event is held out. Errors: those
+ * of audience_load; STATUS_DATA with the file's name: no events. */
 enum status pretrain_data_load(const char *path, uint64_t least, size_t validation, uint64_t seed,
 			       struct pretrain_data *ret, struct error *err) MUST_CHECK;
 void pretrain_data_free(struct pretrain_data *data); /* a zeroed one is fine */

@@ -1,8 +1,8 @@
-/* A pool of threads that runs the parts of a job (model/parallel.h): the caller's thread and the pool's own take part after
- * part until none is left.
+/* A pool of threads that runs the parts of a job (model/parallel.h): the caller's thread and the pool's own take part
+ * after part until none is left.
  *
- * A pool belongs to one thread at a time, which alone may lend its `struct parallel`. The pool's threads have all signals
- * blocked, so that those come to the caller. */
+ * A pool belongs to one thread at a time, which alone may lend its `struct parallel`. The pool's threads have all
+ * signals blocked, so that those come to the caller. */
 #ifndef TOOLS_THREADS_H
 #define TOOLS_THREADS_H
 
@@ -15,8 +15,8 @@ struct threads;
 
 enum { THREADS_AT_MOST = 1024 };
 
-/* `count` threads, the caller's among them: from 1 to THREADS_AT_MOST. Errors: STATUS_MEMORY, STATUS_IO (the system starts no
- * more threads). */
+/* `count` threads, the caller's among them: from 1 to THREADS_AT_MOST. Errors: STATUS_MEMORY, STATUS_IO (the system
+ * starts no more threads). */
 enum status threads_new(uint32_t count, struct threads **ret, struct error *err) MUST_CHECK;
 void threads_free(struct threads *t); /* NULL is fine; nothing may be running */
 
