@@ -212,7 +212,10 @@ static void lane_ended(struct control *c, size_t index, const struct error *how)
 		return;
 	}
 	health_lane_ended(c->health, (int)index);
-	if (how->status) {
+	if (fenced && c->phase == STOPPING) {
+		log_warning("lane %zu: fenced while stopping: what it had not committed is done again by who owns it next",
+			    index);
+	} else if (how->status) {
 		fail(c, how);
 	} else if (c->phase != STOPPING) {
 		(void)error_set(&unasked, STATUS_BUG, "lane %zu ended without being asked", index);

@@ -22,7 +22,7 @@
 
 /* ---- fakes ---- */
 
-enum behaviour { GOOD, FENCED, STUCK, STALLED, FAILED_SHARD, QUITS };
+enum behaviour { GOOD, FENCED, FENCED_LAST, STUCK, STALLED, FAILED_SHARD, QUITS };
 
 static enum behaviour behaviours[4]; /* by lane */
 static enum status topics_answer;
@@ -63,6 +63,8 @@ static void *run_lane(void *arg)
 		if (ticks == 20 && (behaviour == FENCED || behaviour == QUITS))
 			break;
 	}
+	if (behaviour == FENCED_LAST)
+		lane->status = STATUS_CONFIG;
 	lane->finished = true;
 	(void)uv_async_send(lane->ctx.exited);
 	return NULL;
@@ -277,6 +279,16 @@ static void fenced_it_stops_the_others(void **state)
 	end(&c, 78, "lane 1: fenced");
 }
 
+static void fenced_while_stopping_is_a_stop(void **state)
+{
+	struct child c;
+	behaviours[1] = FENCED_LAST;
+	start(&c, 3);
+	wait_told(&c, "READY=1", 1);
+	assert_int_equal(kill(c.pid, SIGTERM), 0);
+	end(&c, 0, "lane 1: fenced while stopping");
+}
+
 static void a_lane_that_quits_is_a_bug(void **state)
 {
 	struct child c;
@@ -404,6 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(told_to_stop_it_stops, setup),
 		cmocka_unit_test_setup(fenced_it_stops_the_others, setup),
+		cmocka_unit_test_setup(fenced_while_stopping_is_a_stop, setup),
 		cmocka_unit_test_setup(a_lane_that_quits_is_a_bug, setup),
 		cmocka_unit_test_setup(a_stop_has_a_deadline, setup),
 		cmocka_unit_test_setup(a_second_signal_cuts_off, setup),
