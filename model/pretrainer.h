@@ -73,9 +73,9 @@ struct pretrainer_best {
 	bool task;      /* reached by the task token */
 };
 
-/* Starts a run from the network's weights, which it changes. The output layer's bias becomes the logarithm of the items'
- * frequencies at once: small steps would need thousands to get there. Borrows network, sequences, and parallel's arg
- * until pretrainer_free. The network has an output layer. Errors: STATUS_DATA (nothing to learn from: no user with two
+/* Starts a run from the network's weights, which it changes. The output layer's bias becomes the logarithm of the
+ * items' frequencies at once: small steps would need thousands to get there. Borrows network, sequences, and
+ * parallel's arg until pretrainer_free. The network has an output layer. Errors: STATUS_DATA (nothing to learn from: no user with two
  * events left, fewer than two items), STATUS_MEMORY. */
 enum status pretrainer_new(const struct pretrainer_options *options, struct network *net,
 			   const struct pretrainer_sequences *sequences, const struct parallel *parallel,
