@@ -37,10 +37,8 @@ struct layer_kernels {
 	/* sums [columns] += the sum of the rows */
 	void (*column_sums)(size_t rows, size_t columns, size_t stride, const float *x, float *sums);
 
-	/* g[out][in] += the sum over rows of a[row][out] x[row][in], for `channels` outs and ins: what a tap of a
-	 * convolution adds to the gradient of its weights. a, x: [rows, width]; g: rows g_step floats apart. */
 	void (*add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
-			  size_t g_step);
+			  size_t g_step); /* as layers_add_outer */
 };
 
 extern const struct layer_kernels portable_layers;
@@ -75,6 +73,11 @@ struct layers_convolution {
  * layers_pack_back, shift' = -shift - (taps - 1) dilation, from and to exchanged. */
 void layers_convolve(const struct layers_convolution *c, struct layers_span from, const float *x, struct layers_span to,
 		     float *y, bool add);
+
+/* g[out][in] += the sum over rows of a[row][out] x[row][in], for `channels` outs and ins: what one tap adds to the gradient
+ * of the weights. a, x: [rows, width]; g: rows g_step floats apart. */
+void layers_add_outer(const struct layer_kernels *k, size_t rows, uint32_t channels, uint32_t width, const float *a,
+		      const float *x, float *g, size_t g_step);
 
 /* gradient [out, tap, in] of the weights += what the convolution of x makes of d_y; spans as forward. */
 void layers_convolve_weights(const struct layer_kernels *k, const struct layers_convolution *c, uint32_t channels,

@@ -162,7 +162,9 @@ static void NAME(_column_sums)(size_t rows, size_t columns, size_t stride, const
 	}
 }
 
-#define OUTER_BLOCK 64 /* rows: those of a tile stay in L1 */
+/* Rows of a block: wide rows lie a power of two apart, so few of a column stay in L1 at once. */
+#define OUTER_BLOCK_FLOATS 4096
+#define OUTER_BLOCK_ROWS 16 /* at least */
 
 /* The sums over `rows` rows of outs a[0], a[1], ... times the panels of x are added to g. */
 #define DEFINE_OUTER(TILE, PANELS)                                                                                     \
@@ -223,8 +225,10 @@ static void NAME(_outer_strip)(size_t rows, uint32_t channels, uint32_t width, c
 static void NAME(_add_outer)(size_t rows, uint32_t channels, uint32_t width, const float *a, const float *x, float *g,
 			     size_t g_step)
 {
-	for (size_t first = 0; first < rows; first += OUTER_BLOCK) {
-		const size_t n = rows - first < OUTER_BLOCK ? rows - first : OUTER_BLOCK;
+	const size_t fit = OUTER_BLOCK_FLOATS / width;
+	const size_t block = fit > OUTER_BLOCK_ROWS ? fit : OUTER_BLOCK_ROWS;
+	for (size_t first = 0; first < rows; first += block) {
+		const size_t n = rows - first < block ? rows - first : block;
 		uint32_t panels = 0;
 		for (uint32_t in = 0; in < channels; in += panels * KERNELS_PANEL) {
 			panels = in + OUTER_PANELS * KERNELS_PANEL <= channels ? OUTER_PANELS : 1;

@@ -147,9 +147,8 @@ static void weight_back(const struct back *b, uint32_t c, const float *d_sum)
 		return;
 	network_take(pass, b->group, c, x);
 	for (uint32_t tap = 0; tap < taps; tap++)
-		pass->layers->add_outer(b->group->count, d, pass->width, d_sum,
-					pass->taken + tap * b->group->count * pass->width, gradient + tap * d,
-					taps * d);
+		layers_add_outer(pass->layers, b->group->count, d, pass->width, d_sum,
+				 pass->taken + tap * b->group->count * pass->width, gradient + tap * d, taps * d);
 }
 
 /* The task tokens' columns on their way back: adds to the rows of stage c. */

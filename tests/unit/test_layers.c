@@ -230,6 +230,7 @@ struct convolution_case {
 static const struct convolution_case convolutions[] = {
 	{ 16, 3, 2, -4, { 0, 9 }, { 0, 9 } },     /* causal */
 	{ 64, 3, 1, -2, { 0, 150 }, { 0, 150 } }, /* many rows */
+	{ 150, 2, 1, -1, { 0, 40 }, { 0, 40 } },  /* more than the tiles take */
 	{ 7, 3, 2, -4, { 3, 20 }, { 9, 20 } },    /* trimmed */
 	{ 7, 3, 1, -1, { 0, 6 }, { 0, 6 } },      /* not causal */
 	{ 20, 4, 5, -7, { 0, 11 }, { 0, 11 } },   /* wider than the sequence */
