@@ -86,8 +86,8 @@ void network_free(struct network *net); /* NULL is fine */
 /* Shape and weights of a backbone's file. Errors: those of backbone_load. */
 enum status network_load(const char *path, struct network **ret, struct error *err) MUST_CHECK;
 
-/* Random weights to start pre-training from: embedding normal with deviation 0.02 or what trains best, convolutions by
- * their fan-in, norms 1 and 0, output like the embedding. */
+/* Random weights to start pre-training from: embedding and output.weight normal with deviation 0.02, convolutions normal
+ * by their fan-in, norms 1 and 0, biases 0. */
 void network_randomise(struct network *net, struct random_stream *random);
 
 uint32_t network_field(const struct network_shape *shape); /* R, the receptive field in positions */
