@@ -70,11 +70,8 @@ struct network_batch {
 	uint32_t newest;       /* without `every`: the states at so many events before the cut are wanted too */
 };
 
-enum network_keep { /* of a forward's activations; false and true read well as the first two */
-		    NETWORK_KEEP_NOTHING,
-		    NETWORK_KEEP_ALL,    /* what a backward needs */
-		    NETWORK_KEEP_LEVELS, /* the states after every block */
-};
+/* What stays of a forward's activations: nothing, what a backward needs, or the states after every block. */
+enum network_keep { NETWORK_KEEP_NOTHING, NETWORK_KEEP_ALL, NETWORK_KEEP_LEVELS };
 
 struct network_pass;
 
