@@ -95,7 +95,7 @@ static void the_same_words_give_the_same_file(void **state)
 		"--epochs 2 --non-causal",
 		"--epochs 2 --validation-users 0 --json",
 		"--epochs 2 --loss sampled --sampled 5",
-		"--epochs 2 --schedule cosine --average 0 --decay 0.01 --tied",
+		"--epochs 2 --schedule constant --average 0 --decay 0.01 --tied",
 	};
 	char hashes[CTL_COUNT(ways)][HASH_HEX_LENGTH + 1];
 	char again[HASH_HEX_LENGTH + 1];
@@ -115,11 +115,12 @@ static void goes_on_from_a_checkpoint(void **state)
 	char first[HASH_HEX_LENGTH + 1];
 	char resumed[HASH_HEX_LENGTH + 1];
 	const char *checkpoint = in_folder("run");
-	pretrain("--epochs 4", straight);
-	(void)snprintf(words, sizeof words, "--epochs 2 --checkpoint %s", checkpoint);
+	pretrain("--schedule constant --epochs 4", straight);
+	(void)snprintf(words, sizeof words, "--schedule constant --epochs 2 --checkpoint %s", checkpoint);
 	pretrain(words, first);
 	assert_string_not_equal(first, straight);
-	(void)snprintf(words, sizeof words, "--epochs 4 --resume --checkpoint %s --threads 1", checkpoint);
+	(void)snprintf(words, sizeof words, "--schedule constant --epochs 4 --resume --checkpoint %s --threads 1",
+		       checkpoint);
 	pretrain(words, resumed); /* the parts stay two */
 	assert_string_equal(resumed, straight);
 	pretrain(words, resumed); /* nothing is left to do */
