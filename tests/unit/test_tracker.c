@@ -120,7 +120,8 @@ static void wrong_updates_are_noticed(void **state)
 	assert_int_equal(v.embeddings, USERS - 1);
 	play(NOT_A_NUMBER, &v, &totals);
 	assert_int_equal(v.embeddings, USERS - 1);
-	assert_false(v.worst <= 1e-5);
+	bool near = v.worst <= 1e-5; /* it may be no number */
+	assert_false(near);
 }
 
 static void the_audience_depends_on_its_seed_alone(void **state)
