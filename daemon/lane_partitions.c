@@ -247,12 +247,16 @@ static void suspend_reading(struct lane *lane, struct shard *shard)
 		set_paused(lane, lane->ctx.config->interactions_topic, shard, true);
 }
 
+/* Whoever is owed an update is due at once; the contents are read when there is room for them. */
 static enum status load_owed(struct lane *lane, struct shard *shard, struct slice id, struct error *err)
 {
-	struct user *u;
-	enum status status = shard_user(shard, &lane->apply, id, &u, err);
-	if (status != STATUS_OK || u->owed)
-		return status;
+	struct user *u = user_cache_find(&lane->cache, shard, id);
+	if (!u)
+		u = user_cache_add_husk(&lane->cache, shard, id);
+	if (!u)
+		return error_set_memory(err);
+	if (u->owed)
+		return STATUS_OK;
 	u->owed_recorded = true;
 	user_cache_set_owed(&lane->cache, u, true);
 	thinning_overdue(&lane->thinning, u);
@@ -269,6 +273,29 @@ static enum status load_all_owed(struct lane *lane, struct shard *shard, const s
 		at += length;
 	}
 	return status;
+}
+
+/* For the thinning queue. */
+static bool read_back(void *arg, struct user *u)
+{
+	struct lane *lane = arg;
+	struct error err;
+	if (!user_cache_has_room(&lane->cache))
+		return false;
+	enum status status = shard_read_back(&lane->apply, u, &err);
+	if (status == STATUS_OK && lane->cache.state_bytes > 0 && !user_cache_give_state(&lane->cache, u))
+		status = error_set_memory(&err); /* now, so that it counts before the next one asks for room */
+	if (status == STATUS_MEMORY)
+		lane_fail(lane, status, &err);
+	else if (status != STATUS_OK)
+		lane_shard_broken(lane, u->shard, &err);
+	return status == STATUS_OK;
+}
+
+void lane_prepare_thinning(struct lane *lane)
+{
+	lane->thinning.read_back = read_back;
+	lane->thinning.read_back_arg = lane;
 }
 
 static void shard_failed(struct lane *lane, struct shard *shard, const struct error *err)
@@ -360,6 +387,7 @@ void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *par
 	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
 	log_failure(lane, "assign", rd_kafka_incremental_assign(lane->consumer, none));
 	rd_kafka_topic_partition_list_destroy(none);
+	lane_prepare_thinning(lane);
 	lane->assigned_once = true;
 	for (int i = 0; i < partitions->cnt; i++) {
 		if (strcmp(partitions->elems[i].topic, lane->ctx.config->interactions_topic) != 0)

@@ -211,6 +211,7 @@ bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks); /*
 void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions);
 void lane_revoked(struct lane *lane, rd_kafka_event_t *event); /* takes the event */
 void lane_finish_revocation(struct lane *lane);                /* when nothing of it is under way */
+void lane_prepare_thinning(struct lane *lane);                 /* it may read husks back */
 void lane_suspend_all(struct lane *lane);                      /* pauses and empties every shard, drops the batches */
 void lane_restore_all(struct lane *lane);                      /* restores every suspended shard */
 void lane_resume_after_abort(struct lane *lane); /* live shards from their commits, broken ones restored */

@@ -42,38 +42,56 @@ void shard_free(struct shard *shard, struct user_cache *cache)
 	free(shard);
 }
 
-static enum status load_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
-			     struct error *err)
+/* Fills an empty user from the store. */
+static enum status read_contents(struct shard *shard, struct shard_context *ctx, struct user *u, struct error *err)
 {
 	bool found = false;
 	buffer_clear(&ctx->scratch);
-	enum status status = store_shard_get(shard->store, id, &ctx->scratch, &found, err);
-	if (status != STATUS_OK)
-		return status;
+	enum status status = store_shard_get(shard->store, user_id(u), &ctx->scratch, &found, err);
+	if (status == STATUS_OK && found) {
+		struct slice value = { ctx->scratch.data, ctx->scratch.length };
+		status = record_user_decode(value, &u->sequence, &u->newest_offset, err);
+	}
+	user_cache_resize(ctx->cache, u);
+	return status;
+}
+
+static enum status load_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
+			     struct error *err)
+{
 	struct user *u = user_cache_add(ctx->cache, shard, id);
 	if (!u)
 		return error_set_memory(err);
-	if (found) {
-		struct slice value = { ctx->scratch.data, ctx->scratch.length };
-		status = record_user_decode(value, &u->sequence, &u->newest_offset, err);
-		if (status != STATUS_OK) {
-			user_cache_drop(ctx->cache, u);
-			return status;
-		}
+	enum status status = read_contents(shard, ctx, u, err);
+	if (status != STATUS_OK) {
+		user_cache_drop(ctx->cache, u);
+		return status;
 	}
-	u->stale = true;
-	u->fresh = 0;
-	user_cache_resize(ctx->cache, u);
 	*ret = u;
 	return STATUS_OK;
+}
+
+enum status shard_read_back(struct shard_context *ctx, struct user *u, struct error *err)
+{
+	enum status status = read_contents(u->shard, ctx, u, err);
+	if (status == STATUS_OK)
+		user_cache_revive(ctx->cache, u);
+	else
+		user_cache_empty(ctx->cache, u);
+	return status;
 }
 
 enum status shard_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
 		       struct error *err)
 {
-	*ret = user_cache_find(ctx->cache, shard, id);
-	metrics_add(ctx->metrics, *ret ? METRIC_CACHE_HITS : METRIC_CACHE_MISSES, 1);
-	return *ret ? STATUS_OK : load_user(shard, ctx, id, ret, err);
+	struct user *u = user_cache_find(ctx->cache, shard, id);
+	metrics_add(ctx->metrics, u && !u->husk ? METRIC_CACHE_HITS : METRIC_CACHE_MISSES, 1);
+	if (!u)
+		return load_user(shard, ctx, id, ret, err);
+	enum status status = u->husk ? shard_read_back(ctx, u, err) : STATUS_OK;
+	if (status == STATUS_OK)
+		*ret = u;
+	return status;
 }
 
 static bool wanted(const struct config *config, struct slice event_type)
@@ -96,15 +114,6 @@ static bool outlived(const struct shard *shard, const struct shard_context *ctx,
 	       u->sequence.events[u->sequence.length - 1].time_ms < shard->position.stream_time_ms - ttl_ms;
 }
 
-static void empty(struct shard_context *ctx, struct user *u)
-{
-	sequence_free(&u->sequence);
-	u->newest_offset = -1;
-	u->fresh = 0;
-	u->stale = true;
-	user_cache_resize(ctx->cache, u);
-}
-
 static enum status place(struct shard *shard, struct shard_context *ctx, struct batch *batch,
 			 const struct interaction *interaction, int64_t offset, struct error *err)
 {
@@ -113,7 +122,7 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 	if (status != STATUS_OK)
 		return status;
 	if (outlived(shard, ctx, u))
-		empty(ctx, u);
+		user_cache_empty(ctx->cache, u);
 	struct event event = { hash_item(interaction->item_id.data, interaction->item_id.length),
 			       interaction->timestamp_ms };
 	enum sequence_place where;
@@ -144,7 +153,7 @@ static enum status forget(struct shard *shard, struct shard_context *ctx, struct
 	enum status status = shard_user(shard, ctx, id, &u, err);
 	if (status != STATUS_OK)
 		return status;
-	empty(ctx, u);
+	user_cache_empty(ctx->cache, u);
 	batch->forgotten++;
 	u->changed = batch->number;
 	return batch_touch_user(batch, u) ? STATUS_OK : error_set_memory(err);

@@ -68,6 +68,9 @@ enum status shard_apply(struct shard *shard, struct shard_context *ctx, struct b
 enum status shard_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
 		       struct error *err) MUST_CHECK;
 
+/* Fills a husk (daemon/user_cache.h) of a live shard. Errors as above; the shard's users are then to be dropped. */
+enum status shard_read_back(struct shard_context *ctx, struct user *u, struct error *err) MUST_CHECK;
+
 /* Looks at a few users of the store, in turn from call to call, and forgets those whose newest event is
  * sequences.ttl_days older than the shard's stream time. Errors as above. */
 enum status shard_expire(struct shard *shard, struct shard_context *ctx, struct batch *batch,

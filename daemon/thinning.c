@@ -43,6 +43,8 @@ struct user *thinning_due(struct thinning *t, int64_t now_us, bool hurry)
 {
 	while (t->first && (hurry || now_us - t->first->published_us >= t->interval_us)) {
 		struct user *u = t->first;
+		if (u->owed && u->husk && !t->read_back(t->read_back_arg, u))
+			return NULL;
 		thinning_remove(t, u);
 		if (u->owed)
 			return u;

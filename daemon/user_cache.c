@@ -5,18 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void lru_remove(struct user_cache *c, struct user *u)
+enum { CONTENTS_SHARE = 4 }; /* a quarter of the budget is never the husks' */
+
+/* The two ends of the list that the user is in. */
+static struct user **newest_of(struct user_cache *c, const struct user *u)
 {
-	*(u->newer ? &u->newer->older : &c->newest) = u->older;
-	*(u->older ? &u->older->newer : &c->oldest) = u->newer;
+	return u->husk ? &c->newest_husk : &c->newest;
 }
 
-static void lru_push(struct user_cache *c, struct user *u)
+static struct user **oldest_of(struct user_cache *c, const struct user *u)
 {
+	return u->husk ? &c->oldest_husk : &c->oldest;
+}
+
+static void list_remove(struct user_cache *c, struct user *u)
+{
+	*(u->newer ? &u->newer->older : newest_of(c, u)) = u->older;
+	*(u->older ? &u->older->newer : oldest_of(c, u)) = u->newer;
+}
+
+static void list_push(struct user_cache *c, struct user *u)
+{
+	struct user **newest = newest_of(c, u);
 	u->newer = NULL;
-	u->older = c->newest;
-	*(c->newest ? &c->newest->newer : &c->oldest) = u;
-	c->newest = u;
+	u->older = *newest;
+	*(u->older ? &u->older->newer : oldest_of(c, u)) = u;
+	*newest = u;
 }
 
 static size_t count_bytes(const struct user_cache *c, const struct user *u)
@@ -27,29 +41,32 @@ static size_t count_bytes(const struct user_cache *c, const struct user *u)
 
 void user_cache_resize(struct user_cache *c, struct user *u)
 {
-	c->bytes -= u->bytes;
-	u->bytes = count_bytes(c, u);
-	c->bytes += u->bytes;
+	size_t bytes = count_bytes(c, u);
+	c->bytes += bytes - u->bytes;
+	c->husks_bytes += u->husk ? bytes - u->bytes : 0;
+	u->bytes = bytes;
 }
 
 struct user *user_cache_find(struct user_cache *c, struct shard *shard, struct slice id)
 {
 	struct user *u;
 	HASH_FIND(hh, shard->users, id.data, id.length, u);
-	if (u && u != c->newest) {
-		lru_remove(c, u);
-		lru_push(c, u);
+	if (u && !u->husk && u != c->newest) {
+		list_remove(c, u);
+		list_push(c, u);
 	}
 	return u;
 }
 
-struct user *user_cache_add(struct user_cache *c, struct shard *shard, struct slice id)
+static struct user *add(struct user_cache *c, struct shard *shard, struct slice id, bool husk)
 {
 	struct user *u = calloc(1, sizeof *u + id.length);
 	if (!u)
 		return NULL;
 	u->shard = shard;
 	u->newest_offset = -1;
+	u->stale = true;
+	u->husk = husk;
 	u->id_length = (uint32_t)id.length;
 	memcpy(u->id, id.data, id.length);
 	HASH_ADD_KEYPTR(hh, shard->users, u->id, u->id_length, u);
@@ -57,10 +74,57 @@ struct user *user_cache_add(struct user_cache *c, struct shard *shard, struct sl
 		free(u);
 		return NULL;
 	}
-	lru_push(c, u);
+	list_push(c, u);
 	c->users++;
 	user_cache_resize(c, u);
 	return u;
+}
+
+struct user *user_cache_add(struct user_cache *c, struct shard *shard, struct slice id)
+{
+	return add(c, shard, id, false);
+}
+
+struct user *user_cache_add_husk(struct user_cache *c, struct shard *shard, struct slice id)
+{
+	return add(c, shard, id, true);
+}
+
+/* Takes the user from one list to the other. */
+static void set_husk(struct user_cache *c, struct user *u, bool husk)
+{
+	list_remove(c, u);
+	c->husks_bytes -= u->husk ? u->bytes : 0;
+	u->husk = husk;
+	c->husks_bytes += u->husk ? u->bytes : 0;
+	list_push(c, u);
+}
+
+void user_cache_empty(struct user_cache *c, struct user *u)
+{
+	sequence_free(&u->sequence);
+	free(u->state);
+	u->state = NULL;
+	u->newest_offset = -1;
+	u->fresh = 0;
+	u->stale = true;
+	u->embedded = false;
+	user_cache_resize(c, u);
+}
+
+void user_cache_revive(struct user_cache *c, struct user *u)
+{
+	set_husk(c, u, false);
+}
+
+static size_t contents_share(const struct user_cache *c)
+{
+	return c->budget_bytes / CONTENTS_SHARE;
+}
+
+bool user_cache_has_room(const struct user_cache *c)
+{
+	return c->bytes <= c->budget_bytes || c->bytes - c->husks_bytes < contents_share(c);
 }
 
 void user_cache_set_owed(struct user_cache *c, struct user *u, bool owed)
@@ -73,9 +137,10 @@ void user_cache_drop(struct user_cache *c, struct user *u)
 {
 	user_cache_set_owed(c, u, false);
 	HASH_DEL(u->shard->users, u);
-	lru_remove(c, u);
+	list_remove(c, u);
 	c->users--;
 	c->bytes -= u->bytes;
+	c->husks_bytes -= u->husk ? u->bytes : 0;
 	sequence_free(&u->sequence);
 	free(u->state);
 	free(u);
@@ -93,22 +158,55 @@ bool user_cache_give_state(struct user_cache *c, struct user *u)
 	return true;
 }
 
-static bool pinned(const struct user_cache *c, const struct user *u)
+static void evict(struct user_cache *c, struct user *u)
 {
-	return u->batch > c->stored || u->owed;
+	thinning_remove(u->shard->thinning, u);
+	user_cache_drop(c, u);
 }
 
-bool user_cache_trim(struct user_cache *c)
+/* Users with contents, the least recently used first: of those who cool a husk stays. */
+static void evict_contents(struct user_cache *c)
 {
 	struct user *u = c->oldest;
 	while (c->bytes > c->budget_bytes && u) {
 		struct user *newer = u->newer;
-		if (!pinned(c, u)) {
-			thinning_remove(u->shard->thinning, u);
-			user_cache_drop(c, u);
+		bool pinned = u->batch > c->stored;
+		if (!pinned && (u->cooling || u->owed)) {
+			user_cache_empty(c, u);
+			set_husk(c, u, true);
+			c->evictions++;
+		} else if (!pinned) {
+			evict(c, u);
 			c->evictions++;
 		}
 		u = newer;
 	}
-	return c->bytes <= c->budget_bytes;
+}
+
+static bool husks_fit(const struct user_cache *c)
+{
+	return c->husks_bytes <= c->budget_bytes - contents_share(c);
+}
+
+static void evict_husks(struct user_cache *c)
+{
+	while (c->bytes > c->budget_bytes && c->oldest_husk && !c->oldest_husk->cooling && !c->oldest_husk->owed)
+		evict(c, c->oldest_husk);
+	struct user *u = c->oldest_husk;
+	while (!husks_fit(c) && u) {
+		struct user *newer = u->newer;
+		if (!u->owed)
+			evict(c, u);
+		u = newer;
+	}
+}
+
+bool user_cache_trim(struct user_cache *c)
+{
+	evict_husks(c);
+	if (c->bytes > c->budget_bytes) {
+		evict_contents(c);
+		evict_husks(c);
+	}
+	return husks_fit(c);
 }

@@ -1,7 +1,10 @@
 /* The hot users of one lane: their sequences, and the trunk's states, in an LRU bounded in bytes.
  *
  * A user is *pinned* while the cache holds what the store does not have yet: it was changed by a batch that is not
- * written there, or it is owed an update. Only the others may be evicted; a miss reads the store. One thread. */
+ * written there. Only the others may be evicted; a miss reads the store. Of one who cools (daemon/thinning.h) a *husk*
+ * stays: the time of the last update and whether another is owed, some 250 bytes, which count too; the contents are read
+ * back when they are needed. Husks may take three quarters of the budget; beyond that those go that are owed nothing, and
+ * their interval is not kept. One thread. */
 #ifndef DAEMON_USER_CACHE_H
 #define DAEMON_USER_CACHE_H
 
@@ -32,8 +35,9 @@ struct user {
 	bool cooling;          /* in the thinning queue */
 	bool owed;             /* its newest state is not published */
 	bool owed_recorded;    /* the changelog says so */
+	bool husk;             /* its contents are in the store alone */
 	size_t bytes;          /* counted against the budget */
-	struct user *newer;    /* LRU neighbours */
+	struct user *newer;    /* LRU neighbours, or those among the husks */
 	struct user *older;
 	struct user *cooling_next;
 	struct user *cooling_previous;
@@ -50,15 +54,30 @@ struct user_cache {
 	size_t state_bytes;  /* of one user's trunk state; 0: none kept */
 	struct user *newest; /* LRU ends */
 	struct user *oldest;
+	size_t husks_bytes;       /* of `bytes` */
+	struct user *newest_husk; /* in the order in which they became husks */
+	struct user *oldest_husk;
 	uint64_t evictions;
 	size_t owed; /* users that are owed an update */
 };
 
-/* The user, most recently used now; NULL where it is not cached. */
+/* The user, most recently used now, perhaps a husk; NULL where it is not cached. */
 struct user *user_cache_find(struct user_cache *c, struct shard *shard, struct slice id);
 
 /* A new, empty user, which the caller fills. NULL: out of memory. */
 struct user *user_cache_add(struct user_cache *c, struct shard *shard, struct slice id);
+
+/* The same as a husk. */
+struct user *user_cache_add_husk(struct user_cache *c, struct shard *shard, struct slice id);
+
+/* A husk that the caller has filled is one no more, and most recently used now. */
+void user_cache_revive(struct user_cache *c, struct user *u);
+
+/* Frees the user's sequence and state. */
+void user_cache_empty(struct user_cache *c, struct user *u);
+
+/* Whether contents may be read back now: users that are no husks leave room for more. */
+bool user_cache_has_room(const struct user_cache *c);
 
 /* Forgets the cached user, who may be pinned; the caller has taken it off every list of its own. */
 void user_cache_drop(struct user_cache *c, struct user *u);
@@ -71,7 +90,8 @@ void user_cache_set_owed(struct user_cache *c, struct user *u, bool owed);
 /* Counts the user's memory anew after its sequence changed. */
 void user_cache_resize(struct user_cache *c, struct user *u);
 
-/* Evicts the least recently used who are not pinned until the budget holds. False: pinned users alone exceed it. */
+/* Evicts the least recently used who are not pinned until the budget holds, or only the pinned are left. False: husks that
+ * are owed an update take more than their share; they should be published before their time. */
 bool user_cache_trim(struct user_cache *c);
 
 static inline struct slice user_id(const struct user *u)

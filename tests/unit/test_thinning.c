@@ -108,6 +108,43 @@ static void hurry_takes_the_owed_before_they_have_cooled(void **state)
 	assert_null(thinning.first);
 }
 
+static int readings; /* of husks */
+static bool readable;
+
+static bool read_back(void *arg, struct user *u)
+{
+	assert_ptr_equal(arg, &readings);
+	readings++;
+	u->husk = !readable;
+	return readable;
+}
+
+/* One who cannot be read yet stays in its place, and nobody overtakes it. */
+static void husks_are_read_back_when_they_are_due(void **state)
+{
+	thinning.read_back = read_back;
+	thinning.read_back_arg = &readings;
+	readings = 0;
+	for (size_t i = 0; i < 4; i++) {
+		thinning_published(&thinning, users[i], (int64_t)i);
+		users[i]->husk = i < 3;
+		users[i]->owed = i > 0;
+	}
+	readable = false;
+	assert_null(thinning_due(&thinning, 999, false));
+	assert_int_equal(readings, 0);
+	assert_null(thinning_due(&thinning, 5000, false));
+	assert_int_equal(readings, 1);
+	assert_false(users[0]->cooling); /* it is owed nothing */
+	assert_ptr_equal(thinning.first, users[1]);
+	readable = true;
+	assert_ptr_equal(thinning_due(&thinning, 5000, false), users[1]);
+	assert_ptr_equal(thinning_due(&thinning, 5000, false), users[2]);
+	assert_ptr_equal(thinning_due(&thinning, 5000, false), users[3]);
+	assert_int_equal(readings, 3);
+	assert_null(thinning.first);
+}
+
 static void without_an_interval_nobody_cools(void **state)
 {
 	thinning.interval_us = 0;
@@ -140,10 +177,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
-		TEST(one_that_was_just_published_is_held), TEST(updates_come_due_in_the_order_of_publishing),
-		TEST(publishing_again_goes_to_the_end),    TEST(the_overdue_come_first_and_at_once),
-		TEST(overdue_moves_one_that_cools),        TEST(hurry_takes_the_owed_before_they_have_cooled),
-		TEST(without_an_interval_nobody_cools),    TEST(removal_keeps_the_others_in_order),
+		TEST(one_that_was_just_published_is_held),   TEST(updates_come_due_in_the_order_of_publishing),
+		TEST(publishing_again_goes_to_the_end),      TEST(the_overdue_come_first_and_at_once),
+		TEST(overdue_moves_one_that_cools),          TEST(hurry_takes_the_owed_before_they_have_cooled),
+		TEST(without_an_interval_nobody_cools),      TEST(removal_keeps_the_others_in_order),
+		TEST(husks_are_read_back_when_they_are_due),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,41 +109,150 @@ static void users_of_unstored_batches_are_pinned(void **state)
 	add("idle");
 	cache.stored = 6;
 	cache.budget_bytes = 0;
-	assert_false(user_cache_trim(&cache));
+	assert_true(user_cache_trim(&cache));
 	assert_true(cached("old") && !cached("older") && !cached("idle"));
 	cache.stored = 7;
 	assert_true(user_cache_trim(&cache));
 	assert_int_equal(cache.users, 0);
 }
 
-static void the_owed_are_pinned(void **state)
+/* Gives it a sequence and a state, as one has who was read and published. */
+static void fill(struct user *u)
 {
-	struct user *owed = add("owed");
-	user_cache_set_owed(&cache, owed, true);
-	user_cache_set_owed(&cache, owed, true);
-	assert_int_equal(cache.owed, 1);
-	cache.budget_bytes = 0;
-	assert_false(user_cache_trim(&cache));
-	assert_true(cached("owed"));
-	user_cache_set_owed(&cache, owed, false);
-	assert_int_equal(cache.owed, 0);
-	assert_true(user_cache_trim(&cache));
-	assert_false(cached("owed"));
+	struct error err;
+	enum sequence_place place;
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(sequence_insert(&u->sequence, 100, (struct event){ 1, i }, &place, &err), STATUS_OK);
+	user_cache_resize(&cache, u);
+	assert_true(user_cache_give_state(&cache, u));
+	u->embedded = true;
+	u->stale = false;
 }
 
-static void eviction_leaves_the_thinning_queue(void **state)
+static void of_one_who_cools_a_husk_stays(void **state)
 {
-	thinning_published(&thinning, add("a"), 1);
-	thinning_published(&thinning, add("b"), 2);
-	thinning_published(&thinning, add("c"), 3);
+	struct user *ann = add("ann"), *bob = add("bob");
+	fill(ann);
+	fill(bob);
+	thinning_published(&thinning, ann, 100);
+	user_cache_set_owed(&cache, ann, true);
+	thinning_published(&thinning, bob, 200);
+	size_t full = ann->bytes;
+	cache.budget_bytes = full + full / 2;
+	assert_true(user_cache_trim(&cache));
+	assert_true(ann->husk && !bob->husk);
+	assert_null(ann->state);
+	assert_null(ann->sequence.events);
+	assert_true(!ann->embedded && ann->stale);
+	assert_int_equal(ann->bytes, sizeof *ann + 3);
+	assert_int_equal(cache.husks_bytes, ann->bytes);
+	assert_int_equal(cache.bytes, ann->bytes + full);
+	assert_true(ann->cooling && ann->owed && ann->published_us == 100);
+	assert_ptr_equal(thinning.first, ann);
+	assert_ptr_equal(user_cache_find(&cache, shard, id("ann")), ann);
+	assert_ptr_equal(cache.newest, bob);
+	assert_true(user_cache_trim(&cache));
+	assert_int_equal(cache.evictions, 1);
+
+	fill(ann); /* read back */
+	user_cache_revive(&cache, ann);
+	assert_ptr_equal(cache.newest, ann);
+	assert_int_equal(cache.husks_bytes, 0);
+	assert_int_equal(cache.bytes, 2 * full);
+	assert_true(user_cache_trim(&cache));
+	assert_true(bob->husk && !ann->husk);
+}
+
+static void one_who_is_not_in_the_store_leaves_no_husk(void **state)
+{
+	struct user *ann = add("ann");
+	fill(ann);
+	ann->batch = 7;
+	cache.stored = 6;
+	thinning_published(&thinning, ann, 100);
+	cache.budget_bytes = 0;
+	assert_true(user_cache_trim(&cache));
+	assert_false(ann->husk);
+	cache.stored = 7;
+	cache.budget_bytes = ann->bytes - 1;
+	assert_true(user_cache_trim(&cache));
+	assert_true(ann->husk);
+}
+
+/* Before anybody's contents. */
+static void husks_that_have_cooled_go_first(void **state)
+{
+	struct user *ann = add("ann");
+	thinning_published(&thinning, ann, 100);
+	cache.budget_bytes = 0;
+	assert_true(user_cache_add_husk(&cache, shard, id("bob"))->husk);
+	thinning_published(&thinning, user_cache_find(&cache, shard, id("bob")), 100);
+	struct user *eve = add("eve");
+	fill(eve);
+	cache.budget_bytes = cache.bytes - 1;
+	assert_null(thinning_due(&thinning, 5000, false));
+	assert_true(user_cache_trim(&cache));
+	assert_false(cached("bob"));
+	assert_true(cached("ann") && !eve->husk);
+}
+
+/* What is pinned is no reason to forget whose interval is not over. */
+static void pinned_contents_leave_the_husks_alone(void **state)
+{
+	struct user *ann = add("ann"), *bob = add("bob");
+	fill(bob);
+	bob->batch = 1;
+	thinning_published(&thinning, ann, 1);
+	cache.budget_bytes = bob->bytes;
+	for (int i = 0; i < 2; i++) {
+		assert_true(user_cache_trim(&cache));
+		assert_true(cached("ann") && ann->husk && ann->cooling);
+		assert_true(cache.bytes > cache.budget_bytes);
+	}
+}
+
+/* Then the interval is not kept; one who is owed an update is never forgotten. */
+static void husks_beyond_the_budget_go_unless_they_are_owed(void **state)
+{
+	struct user *ann = add("ann"), *bob = add("bob"), *eve = add("eve");
+	thinning_published(&thinning, ann, 1);
+	thinning_published(&thinning, bob, 2);
+	thinning_published(&thinning, eve, 3);
+	user_cache_set_owed(&cache, ann, true);
 	cache.budget_bytes = cache.bytes - 1;
 	assert_true(user_cache_trim(&cache));
-	assert_ptr_equal(thinning.first, user_cache_find(&cache, shard, id("b")));
-	assert_null(thinning.first->cooling_previous);
+	assert_true(cached("ann") && !cached("bob") && cached("eve"));
+	assert_ptr_equal(thinning.first, ann);
+	assert_ptr_equal(thinning.last, eve);
 	cache.budget_bytes = 0;
+	assert_false(user_cache_trim(&cache));
+	assert_true(cached("ann") && ann->husk && !cached("eve"));
+	user_cache_set_owed(&cache, ann, false);
 	assert_true(user_cache_trim(&cache));
 	assert_null(thinning.first);
 	assert_null(thinning.last);
+	assert_null(cache.oldest_husk);
+	assert_int_equal(cache.husks_bytes, 0);
+}
+
+static void husks_leave_room_for_contents(void **state)
+{
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+		(void)snprintf(name, sizeof name, "user%d", i);
+		user_cache_set_owed(&cache, user_cache_add_husk(&cache, shard, id(name)), true);
+	}
+	struct user *full = add("full");
+	fill(full);
+	full->batch = 1;
+	cache.budget_bytes = cache.bytes;
+	assert_true(user_cache_has_room(&cache));
+	cache.budget_bytes = cache.husks_bytes; /* exceeded, but the contents take less than a quarter? */
+	assert_int_equal(user_cache_has_room(&cache), full->bytes < cache.husks_bytes / 4);
+	cache.budget_bytes = 4 * full->bytes + 4;
+	assert_int_equal(user_cache_has_room(&cache), true);
+	cache.budget_bytes = full->bytes;
+	assert_false(user_cache_has_room(&cache));
 }
 
 static void states_and_sequences_count(void **state)
@@ -218,11 +327,20 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
-		TEST(a_new_user_is_empty_and_found_by_its_id), TEST(shards_do_not_share_users),
-		TEST(the_least_recently_used_goes_first),      TEST(nothing_goes_within_the_budget),
-		TEST(users_of_unstored_batches_are_pinned),    TEST(the_owed_are_pinned),
-		TEST(eviction_leaves_the_thinning_queue),      TEST(states_and_sequences_count),
-		TEST(dropping_the_owed_counts_them_down),      TEST(a_long_random_history_evicts_as_the_model_says),
+		TEST(a_new_user_is_empty_and_found_by_its_id),
+		TEST(shards_do_not_share_users),
+		TEST(the_least_recently_used_goes_first),
+		TEST(nothing_goes_within_the_budget),
+		TEST(users_of_unstored_batches_are_pinned),
+		TEST(of_one_who_cools_a_husk_stays),
+		TEST(one_who_is_not_in_the_store_leaves_no_husk),
+		TEST(husks_that_have_cooled_go_first),
+		TEST(husks_beyond_the_budget_go_unless_they_are_owed),
+		TEST(pinned_contents_leave_the_husks_alone),
+		TEST(husks_leave_room_for_contents),
+		TEST(states_and_sequences_count),
+		TEST(dropping_the_owed_counts_them_down),
+		TEST(a_long_random_history_evicts_as_the_model_says),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
