@@ -1,5 +1,6 @@
 #include "daemon/health.h"
 
+#include "base/plural.h"
 #include "daemon/metrics.h"
 
 #include <inttypes.h>
@@ -86,9 +87,11 @@ static void explain_shard(const struct lane_status *lane, const struct shard_sta
 	if (shard->phase == SHARD_FAILED)
 		metrics_printf(reasons, "stopped");
 	else if (shard->restore_lag >= 0)
-		metrics_printf(reasons, "restoring, %" PRId64 " records to go", shard->restore_lag);
+		metrics_printf(reasons, "restoring, %" PRId64 " record%s to go", shard->restore_lag,
+			       plural(shard->restore_lag));
 	else
-		metrics_printf(reasons, "restoring, %" PRId64 " records read", shard->restore_records);
+		metrics_printf(reasons, "restoring, %" PRId64 " record%s read", shard->restore_records,
+			       plural(shard->restore_records));
 	metrics_printf(reasons, "%s%s\n", *shard->reason ? ": " : "", shard->reason);
 }
 

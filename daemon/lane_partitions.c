@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "io/client.h"
 
 #include <stdio.h>
@@ -317,9 +318,10 @@ static void go_live(struct lane *lane, struct shard *shard, const struct restore
 		lane_shard_broken(lane, shard, &err);
 		return;
 	}
-	log_info("lane %d: partition %d live at offset %lld, %lld changelog records read in %lld ms", lane->index,
+	log_info("lane %d: partition %d live at offset %lld, %lld changelog record%s read in %lld ms", lane->index,
 		 shard->partition, (long long)job->position.interactions,
-		 (long long)atomic_load(&shard->progress.records), (long long)job->took_us / 1000);
+		 (long long)atomic_load(&shard->progress.records), plural(atomic_load(&shard->progress.records)),
+		 (long long)job->took_us / 1000);
 	if (!start_reading(lane, shard)) {
 		(void)error_set(&err, STATUS_IO, "it cannot be read yet");
 		lane_shard_broken(lane, shard, &err);

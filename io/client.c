@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -180,7 +181,8 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 	if (level > 6 || pass(facility, &dropped)) {
 		char more[48] = "";
 		if (dropped)
-			(void)snprintf(more, sizeof more, " (%u lines like this one left out)", dropped);
+			(void)snprintf(more, sizeof more, " (%u line%s like this one left out)", dropped,
+				       plural(dropped));
 		const char *name = rk ? rd_kafka_name(rk) : "";
 		/* a broker that is away is a warning: the daemon waits for it */
 		if (level <= 2)
@@ -414,8 +416,8 @@ void client_close_producer(rd_kafka_t *producer)
 		rd_kafka_destroy(producer);
 		return;
 	}
-	log_warning("kafka %s: does not let go of %d messages: left as it is", rd_kafka_name(producer),
-		    rd_kafka_outq_len(producer));
+	log_warning("kafka %s: does not let go of %d message%s: left as it is", rd_kafka_name(producer),
+		    rd_kafka_outq_len(producer), plural(rd_kafka_outq_len(producer)));
 	keep(producer);
 }
 

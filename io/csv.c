@@ -1,5 +1,7 @@
 #include "io/csv.h"
 
+#include "base/plural.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -252,7 +254,8 @@ enum status csv_next(struct csv *c, const struct slice **ret_fields, struct erro
 	if (status)
 		return status;
 	if (c->count && c->count != c->columns_count)
-		return csv_fault(c, err, "%zu fields, expected %zu", c->count, c->columns_count);
+		return csv_fault(c, err, "%zu field%s, expected %zu", c->count, plural((int64_t)c->count),
+				 c->columns_count);
 	*ret_fields = c->count ? c->fields : NULL;
 	return STATUS_OK;
 }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "io/client.h"
 
 #include <stdio.h>
@@ -142,9 +143,9 @@ static enum status check_shapes(const struct config *config, const struct topics
 		if (topics->partitions[topic] < inputs)
 			return error_set(
 				err, STATUS_CONFIG,
-				"topic %s has %d partitions, fewer than the %d of %s: a user's partition is the same",
-				topic_name(config, topic), topics->partitions[topic], inputs,
-				topic_name(config, TOPIC_INTERACTIONS));
+				"topic %s has %d partition%s, fewer than the %d of %s: a user's partition is the same",
+				topic_name(config, topic), topics->partitions[topic], plural(topics->partitions[topic]),
+				inputs, topic_name(config, TOPIC_INTERACTIONS));
 	return STATUS_OK;
 }
 

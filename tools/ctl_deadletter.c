@@ -1,6 +1,7 @@
 /* peterctl deadletter list: the rejected records. requeue is requeue.c. */
 #include "tools/ctl.h"
 
+#include "base/plural.h"
 #include "io/deadletter.h"
 #include "tools/requeue.h"
 #include "tools/scan.h"
@@ -206,9 +207,10 @@ static enum status run_requeue(int argc, char **argv, struct error *err)
 		return status;
 	ctl_stop_on_signals();
 	status = requeue(config, reason, dry_run, &counts, err);
-	printf("%lld letters %s, %lld were before, %lld of other reasons, %lld cut, %lld no dead letters of ours\n",
-	       (long long)counts.submitted, dry_run ? "would be re-submitted" : "re-submitted",
-	       (long long)counts.before, (long long)counts.other, (long long)counts.cut, (long long)counts.foreign);
+	printf("%lld letter%s %s; left out: %lld submitted before, %lld of other reasons, %lld cut, %lld of others\n",
+	       (long long)counts.submitted, plural(counts.submitted),
+	       dry_run ? "would be re-submitted" : "re-submitted", (long long)counts.before, (long long)counts.other,
+	       (long long)counts.cut, (long long)counts.foreign);
 	config_free(config);
 	return status;
 }

@@ -2,6 +2,7 @@
 #include "tools/ctl.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "io/events_file.h"
 #include "io/interaction.h"
 #include "io/label.h"
@@ -170,11 +171,13 @@ static enum status replay(struct replay *r, struct error *err)
 		status = feed_finish(r->feed, err);
 	ctl_progress_end(&r->progress, feed_delivered(r->feed));
 	if (status)
-		return error_prefix(err, "%lld interactions and %lld labels taken from the files",
-				    (long long)r->sent_events, (long long)r->sent_labels);
+		return error_prefix(err, "%lld interaction%s and %lld label%s taken from the files",
+				    (long long)r->sent_events, plural(r->sent_events), (long long)r->sent_labels,
+				    plural(r->sent_labels));
 	double seconds = (double)(clock_monotonic_us() - r->started_us) / 1e6;
-	printf("%lld interactions and %lld labels delivered in %.1f s (%.0f/s)\n", (long long)r->sent_events,
-	       (long long)r->sent_labels, seconds, (double)(r->sent_events + r->sent_labels) / seconds);
+	printf("%lld interaction%s and %lld label%s delivered in %.1f s (%.0f/s)\n", (long long)r->sent_events,
+	       plural(r->sent_events), (long long)r->sent_labels, plural(r->sent_labels), seconds,
+	       (double)(r->sent_events + r->sent_labels) / seconds);
 	return STATUS_OK;
 }
 

@@ -1,6 +1,7 @@
 /* peterctl watch: the updates topic, readable. */
 #include "tools/ctl.h"
 
+#include "base/plural.h"
 #include "io/update.h"
 #include "tools/scan.h"
 
@@ -71,7 +72,8 @@ static void print_line(const rd_kafka_message_t *message, const struct update *u
 		printf("deleted\n");
 		return;
 	}
-	printf("%lld events, newest at %d:%lld  [", (long long)u->sequence_length, u->partition, (long long)u->offset);
+	printf("%lld event%s, newest at %d:%lld  [", (long long)u->sequence_length, plural(u->sequence_length),
+	       u->partition, (long long)u->offset);
 	for (uint32_t i = 0; i < u->dim && i < 4; i++)
 		printf("%s%+.3f", i ? " " : "", (double)u->embedding[i]);
 	printf("%s]\n", u->dim > 4 ? " ..." : "");

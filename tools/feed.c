@@ -1,6 +1,7 @@
 #include "tools/feed.h"
 
 #include "base/log.h"
+#include "base/plural.h"
 #include "io/client.h"
 #include "tools/ctl.h"
 
@@ -148,8 +149,8 @@ enum status feed_finish(struct feed *f, struct error *err)
 	while (rd_kafka_outq_len(f->producer) > 0 && !f->failed) {
 		(void)serve(f, WAIT_MS);
 		if (ctl_stopping())
-			return error_set(err, STATUS_UNAVAILABLE, "stopped with %d records undelivered",
-					 rd_kafka_outq_len(f->producer));
+			return error_set(err, STATUS_UNAVAILABLE, "stopped with %d record%s undelivered",
+					 rd_kafka_outq_len(f->producer), plural(rd_kafka_outq_len(f->producer)));
 	}
 	return feed_poll(f, err);
 }

@@ -95,7 +95,7 @@ static void errors_name_their_line(void **state)
 	expect("\n", ": line 1: the header is missing");
 	expect("\xef\xbb\xbf", ": line 1: the header is missing");
 	expect("a,b,a\n", ": line 1: column a stands twice");
-	expect("a,b\n1,2\n3\n", ": line 3: 1 fields, expected 2");
+	expect("a,b\n1,2\n3\n", ": line 3: 1 field, expected 2");
 	expect("a,b\n1,\"x\ny\"\n\n1,2,3\n", ": line 5: 3 fields, expected 2");
 	expect("a,b\n1,2\n1,\"x\n\n", ": line 3: a quote does not close");
 	expect("a,b\n\"1\"x,2\n", ": line 2: text after a closing quote");
