@@ -89,12 +89,30 @@ static enum status parse_real(const struct csv *c, const char *column, struct sl
 	return STATUS_OK;
 }
 
-static enum status need_column(const struct csv *c, const char *name, int *ret, struct error *err)
+struct column {
+	const char *name;
+	bool required;
+	int *ret; /* -1: there is none */
+};
+
+static enum status open_columns(const char *path, const struct column columns[], size_t count, struct csv **ret,
+				struct error *err)
 {
-	*ret = csv_column(c, name);
-	if (*ret < 0)
-		return error_set(err, STATUS_DATA, "%s: line 1: the header has no column %s", csv_name(c), name);
-	return STATUS_OK;
+	struct csv *csv;
+	enum status status = csv_open(path, &csv, err);
+	if (status)
+		return status;
+	for (size_t i = 0; i < count && !status; i++) {
+		*columns[i].ret = csv_column(csv, columns[i].name);
+		if (*columns[i].ret < 0 && columns[i].required)
+			status = error_set(err, STATUS_DATA, "%s: line 1: the header has no column %s", csv_name(csv),
+					   columns[i].name);
+	}
+	if (status)
+		csv_close(csv);
+	else
+		*ret = csv;
+	return status;
 }
 
 enum status events_file_open(const char *path, struct events_file **ret, struct error *err)
@@ -102,17 +120,17 @@ enum status events_file_open(const char *path, struct events_file **ret, struct 
 	struct events_file *f = calloc(1, sizeof *f);
 	if (!f)
 		return error_set_memory(err);
-	enum status status = csv_open(path, &f->csv, err);
-	if (!status)
-		status = need_column(f->csv, "user_id", &f->user_id, err);
-	if (!status)
-		status = need_column(f->csv, "item_id", &f->item_id, err);
+	const struct column columns[] = {
+		{ "user_id", true, &f->user_id },
+		{ "item_id", true, &f->item_id },
+		{ "timestamp", false, &f->timestamp },
+		{ "event_type", false, &f->event_type },
+	};
+	enum status status = open_columns(path, columns, sizeof columns / sizeof *columns, &f->csv, err);
 	if (status) {
-		events_file_close(f);
+		free(f);
 		return status;
 	}
-	f->timestamp = csv_column(f->csv, "timestamp");
-	f->event_type = csv_column(f->csv, "event_type");
 	*ret = f;
 	return STATUS_OK;
 }
@@ -163,25 +181,16 @@ static enum status open_labels(const char *path, const char *task, bool only, st
 	struct labels_file *f = calloc(1, sizeof *f);
 	if (!f)
 		return error_set_memory(err);
-	enum status status = csv_open(path, &f->csv, err);
-	if (!status && !task)
-		status = need_column(f->csv, "task", &f->task_column, err);
-	else if (!status)
-		f->task_column = csv_column(f->csv, "task");
-	if (!status && only && f->task_column >= 0)
-		f->only = name;
-	else
-		f->task = name;
-	if (!status)
-		status = need_column(f->csv, "user_id", &f->user_id, err);
-	if (!status)
-		status = need_column(f->csv, "label", &f->label, err);
+	const struct column columns[] = {
+		{ "task", !task, &f->task_column },    { "user_id", true, &f->user_id }, { "label", true, &f->label },
+		{ "timestamp", false, &f->timestamp }, { "weight", false, &f->weight },
+	};
+	enum status status = open_columns(path, columns, sizeof columns / sizeof *columns, &f->csv, err);
 	if (status) {
-		labels_file_close(f);
+		free(f);
 		return status;
 	}
-	f->timestamp = csv_column(f->csv, "timestamp");
-	f->weight = csv_column(f->csv, "weight");
+	*(only && f->task_column >= 0 ? &f->only : &f->task) = name;
 	*ret = f;
 	return STATUS_OK;
 }
