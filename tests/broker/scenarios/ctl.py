@@ -112,7 +112,7 @@ def ctl_away(site):
             future.result()
 
 
-@scenario(own_broker=True, timeout_s=120)
+@scenario(own_broker=True, timeout_s=240)
 def ctl_watch_away(site):
     """A watch that loses its broker says so in one line, and goes on when it comes back."""
     site.create(1)
