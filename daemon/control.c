@@ -213,8 +213,9 @@ static void lane_ended(struct control *c, size_t index, const struct error *how)
 	}
 	health_lane_ended(c->health, (int)index);
 	if (fenced && c->phase == STOPPING) {
-		log_warning("lane %zu: fenced while stopping: what it had not committed is done again by who owns it next",
-			    index);
+		log_warning(
+			"lane %zu: fenced while stopping: what it had not committed is done again by who owns it next",
+			index);
 	} else if (how->status) {
 		fail(c, how);
 	} else if (c->phase != STOPPING) {

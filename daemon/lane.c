@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "io/client.h"
 
 #include <stdio.h>
@@ -96,8 +97,8 @@ static void take_rebalance(struct lane *lane, rd_kafka_event_t *event)
 	const rd_kafka_topic_partition_list_t *partitions = rd_kafka_event_topic_partition_list(event);
 	bool assigned = rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
 	metrics_add(lane->apply.metrics, METRIC_REBALANCES, 1);
-	log_info("lane %d: %d partitions %s%s", lane->index, partitions->cnt, assigned ? "assigned" : "revoked",
-		 rd_kafka_assignment_lost(lane->consumer) ? " (lost)" : "");
+	log_info("lane %d: %d partition%s %s%s", lane->index, partitions->cnt, plural(partitions->cnt),
+		 assigned ? "assigned" : "revoked", rd_kafka_assignment_lost(lane->consumer) ? " (lost)" : "");
 	if (!assigned) {
 		lane_revoked(lane, event);
 		return;

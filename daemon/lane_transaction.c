@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "io/client.h"
 
 #include <stdio.h>
@@ -367,9 +368,9 @@ static void say_rejected(struct lane *lane, const struct batch *batch)
 	if (batch->rejected_count == 0 || now_us - lane->rejected_said_us < SAY_REJECTED_US)
 		return;
 	const struct batch_rejected *last = &batch->rejected[batch->rejected_count - 1];
-	log_warning("lane %d: %llu records went to %s, the last one: %s: %s", lane->index,
-		    (unsigned long long)lane->rejected, lane->ctx.config->deadletters_topic, reason_name(last->reason),
-		    last->detail);
+	log_warning("lane %d: %llu record%s went to %s, the last one: %s: %s", lane->index,
+		    (unsigned long long)lane->rejected, plural((int64_t)lane->rejected),
+		    lane->ctx.config->deadletters_topic, reason_name(last->reason), last->detail);
 	lane->rejected = 0;
 	lane->rejected_said_us = now_us;
 }
