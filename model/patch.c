@@ -46,6 +46,16 @@ bool patch_insertion_parse(const char *name, enum patch_insertion *ret)
 	return false;
 }
 
+void patch_default_blocks(enum patch_insertion insertion, uint32_t count, bool blocks[])
+{
+	if (insertion == PATCH_SIDE) {
+		blocks[0] = blocks[count] = true;
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		blocks[i] = true;
+}
+
 bool patch_head_only(const struct patch *p)
 {
 	for (uint32_t i = 0; i <= NETWORK_BLOCKS_AT_MOST; i++) {

@@ -3,7 +3,8 @@
  * A patch is its table of parameters and one block of weights, trained as a whole (learner) and saved as a file whose
  * SHA-256 is its name. Side patches read the frozen trunk's states (side.h); their tensors are
  *     side.{l}.down.weight [b, 2 d]  side.{l}.down.bias [b]  side.{l}.up.weight [d, b]  side.{l}.up.bias [d]
- * for the levels l of `blocks` (0 the embedding, i + 1 the output of block i; default 0 .. N), and metadata `mean_window` M.
+ * for the levels l of `blocks` (0 the embedding, i + 1 the output of block i; default 0 .. N), and metadata `mean_window` M,
+ * which must be there.
  *
  * Which adapters a file has is read from its tensors, the same for every patched block: patches.{i}.1, patches.{i}.2,
  * norms.{i}.2. The head's tensors are the last two of the table, so that new rows move nothing else.
@@ -26,7 +27,7 @@ enum patch_type { PATCH_CLASSIFICATION, PATCH_RANKING, PATCH_REGRESSION };
 enum patch_insertion { PATCH_SERIAL, PATCH_PARALLEL, PATCH_SIDE };
 
 enum {
-	PATCH_MEAN_WINDOW = 32, /* M where nothing is said */
+	PATCH_MEAN_WINDOW = 128, /* M of new side patches where nothing is said */
 	PATCH_MEAN_WINDOW_AT_MOST = 65536,
 	PATCH_BOTTLENECK_AT_MOST = 65536,
 };
@@ -70,6 +71,10 @@ bool patch_insertion_parse(const char *name, enum patch_insertion *ret);
 
 /* Marks the blocks of a comma list ("0,2"; "": none) among `count`. Errors: STATUS_DATA. */
 enum status patch_parse_blocks(const char *text, uint32_t count, bool blocks[], struct error *err) MUST_CHECK;
+
+/* Marks what a new patch has where nothing is said, on a trunk of `count` blocks: all of them; side: the levels 0 and N,
+ * which are worth as much as all on the tasks that were measured, and cost a stream the least. */
+void patch_default_blocks(enum patch_insertion insertion, uint32_t count, bool blocks[]);
 
 /* Whether the patch has neither adapters nor a side network: its head reads the user embedding as it is. */
 bool patch_head_only(const struct patch *p);

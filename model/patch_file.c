@@ -97,14 +97,12 @@ static void find_adapters(const struct safetensors *st, const struct network *ne
 static enum status read_spec(const struct safetensors *st, const struct network *net, struct patch_spec *spec,
 			     struct error *err)
 {
-	char window[16];
-	(void)snprintf(window, sizeof window, "%d", PATCH_MEAN_WINDOW);
 	enum status status = read_blocks(st, net, spec, err);
 	if (status == STATUS_OK)
 		status = backbone_number(st, "bottleneck", NULL, 0, PATCH_BOTTLENECK_AT_MOST, &spec->bottleneck, err);
 	if (status == STATUS_OK && spec->insertion == PATCH_SIDE)
-		status = backbone_number(st, "mean_window", window, 1, PATCH_MEAN_WINDOW_AT_MOST, &spec->mean_window,
-					 err);
+		status =
+			backbone_number(st, "mean_window", NULL, 1, PATCH_MEAN_WINDOW_AT_MOST, &spec->mean_window, err);
 	find_adapters(st, net, spec);
 	return status;
 }

@@ -20,7 +20,7 @@ struct finetune_command {
 	int64_t bottleneck, mean_window, adapters;
 	bool norms, balanced, json;
 	int64_t epochs, patience, batch, negatives, seed, threads_count;
-	double rate, decay, clip, dropout, validation;
+	double rate, decay, clip, average, dropout, validation;
 
 	struct finetune_options options;
 	char *labels_text; /* labels_list, cut up */
@@ -120,9 +120,11 @@ static enum status parse_options(struct finetune_command *c, struct error *err)
 	if (spec->insertion == PATCH_SIDE && (c->norms || c->adapters != 2))
 		return error_set(err, STATUS_USAGE, "--%s: a side patch changes nothing inside the trunk",
 				 c->norms ? "norms" : "adapters");
-	if (c->dropout >= 1 || c->validation >= 1)
+	if (c->dropout >= 1 || c->validation >= 1 || c->average >= 1)
 		return error_set(err, STATUS_USAGE, "--%s: must be below 1",
-				 c->dropout >= 1 ? "dropout" : "validation");
+				 c->dropout >= 1      ? "dropout"
+				 : c->validation >= 1 ? "validation"
+						      : "average");
 	if (c->balanced && spec->type == PATCH_REGRESSION)
 		return error_set(err, STATUS_USAGE, "--balanced: a regression has no classes");
 	enum status status = parse_train(c, err);
@@ -150,10 +152,10 @@ static enum status choose_blocks(struct finetune_command *c, struct error *err)
 		err->status = STATUS_USAGE;
 		return error_prefix(err, "--blocks");
 	}
-	for (uint32_t i = 0; i < count; i++) {
-		spec->blocks[i] = spec->blocks[i] || !c->blocks;
+	if (!c->blocks)
+		patch_default_blocks(spec->insertion, c->trunk.net->shape.blocks, spec->blocks);
+	for (uint32_t i = 0; i < count; i++)
 		any = any || spec->blocks[i];
-	}
 	spec->first = any && !side && c->adapters == 2;
 	spec->second = any && !side;
 	spec->norms = any && c->norms;
@@ -203,6 +205,7 @@ static enum status train(struct finetune_command *c, struct error *err)
 	o->epochs = (uint32_t)c->epochs;
 	o->patience = (uint32_t)c->patience;
 	o->batch = (uint32_t)c->batch;
+	o->average = (float)c->average;
 	o->validation = c->validation;
 	o->quiet = c->json;
 	enum status status = finetune_new(o, &input, &c->parallel, &c->finetune, err);
@@ -343,7 +346,8 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 				      .seed = 1,
 				      .rate = 0.001,
 				      .clip = 5,
-				      .dropout = 0.2,
+				      .average = 0.99,
+				      .dropout = 0.5,
 				      .validation = 0.1 };
 	const struct ctl_option options[] = {
 		{ "backbone", CTL_TEXT, true, &c.backbone, "FILE", "the backbone, a safetensors file", 0, 0 },
@@ -360,12 +364,12 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 		{ "bottleneck", CTL_WHOLE, false, &c.bottleneck, "N", "width of an adapter; default 16", 1,
 		  PATCH_BOTTLENECK_AT_MOST },
 		{ "blocks", CTL_TEXT, false, &c.blocks, "LIST",
-		  "blocks to patch, from 0 (side: levels, 0 the embedding); default all", 0, 0 },
+		  "blocks to patch, from 0; default all; side: levels, 0 the embedding; default 0 and the last", 0, 0 },
 		{ "adapters", CTL_WHOLE, false, &c.adapters, "N",
 		  "in a block: 2, or 1, after its second convolution; default 2", 1, 2 },
 		{ "norms", CTL_FLAG, false, &c.norms, NULL, "learn the patched blocks' second layer norms too", 0, 0 },
 		{ "mean-window", CTL_WHOLE, false, &c.mean_window, "M",
-		  "side: newest events that states are averaged over; default 32", 1, PATCH_MEAN_WINDOW_AT_MOST },
+		  "side: newest events that states are averaged over; default 128", 1, PATCH_MEAN_WINDOW_AT_MOST },
 		{ "train", CTL_TEXT, false, &c.train, "WHAT",
 		  "patch, head, last:N (blocks), everything, scratch; default patch", 0, 0 },
 		{ "backbone-out", CTL_TEXT, false, &c.backbone_out, "FILE",
@@ -386,7 +390,9 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 		{ "rate", CTL_REAL, false, &c.rate, "R", "Adam's learning rate; default 0.001", 0, 0 },
 		{ "decay", CTL_SHARE, false, &c.decay, "W", "weight decay (AdamW); default 0", 0, 0 },
 		{ "clip", CTL_SHARE, false, &c.clip, "NORM", "bound on the gradient's norm; 0: none; default 5", 0, 0 },
-		{ "dropout", CTL_SHARE, false, &c.dropout, "P", "of the state before the head; default 0.2", 1, 0 },
+		{ "average", CTL_SHARE, false, &c.average, "B",
+		  "decay of the weights' running average; 0: none; default 0.99", 1, 0 },
+		{ "dropout", CTL_SHARE, false, &c.dropout, "P", "of the state before the head; default 0.5", 1, 0 },
 		{ "seed", CTL_WHOLE, false, &c.seed, "S", "of everything random; default 1", 0, INT64_MAX },
 		{ "threads", CTL_WHOLE, false, &c.threads_count, "N", "default: as many as cores", 1, THREADS_AT_MOST },
 		{ "json", CTL_FLAG, false, &c.json, NULL, "one object, at the end", 0, 0 },

@@ -32,6 +32,7 @@ struct finetune_options {
 	uint32_t epochs;   /* at most */
 	uint32_t patience; /* end after so many, and 200 steps, without a better one; 0: never before `epochs` */
 	uint32_t batch;
+	float average; /* decay of the weights' running average, which a run yields; 0: the weights themselves */
 	double validation; /* share of the users that is kept out of training; 0: none, and the last epoch's weights count */
 	bool quiet;        /* otherwise an epoch is a line on stdout */
 };

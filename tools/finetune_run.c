@@ -15,31 +15,83 @@ enum {
 	STEPS_OF_PATIENCE = 200, /* at least: of few examples an epoch is a few steps */
 };
 
+/* Of the patch, and of the trunk where it is trained. */
+struct copy {
+	float *patch;
+	float *trunk;
+};
+
 struct run {
 	struct finetune *f;
 	struct finetune_result *result;
-	float *best; /* the patch's weights, and the trunk's where they are trained */
-	float *best_trunk;
+	struct copy best;
+	struct copy average; /* running, of the weights after each step */
+	uint64_t steps;
 	struct ctl_progress progress;
 	double seconds;   /* of steps */
 	uint64_t trained; /* examples */
 };
 
-static void keep(struct run *r)
+/* Calls each(floats, block of the copy, weights in use). */
+static void for_both(const struct finetune *f, const struct copy *c, float way,
+		     void (*each)(size_t floats, float *copy, float *weights, float way))
 {
-	struct finetune *f = r->f;
-	memcpy(r->best, f->patch->weights, f->patch->table.floats * sizeof *r->best);
+	each(f->patch->table.floats, c->patch, f->patch->weights, way);
 	if (f->trunk)
-		memcpy(r->best_trunk, f->input.trunk->weights, f->input.trunk->table.floats * sizeof *r->best_trunk);
-	r->result->best_epoch = r->result->epochs;
+		each(f->input.trunk->table.floats, c->trunk, f->input.trunk->weights, way);
 }
 
-static void take_best(struct run *r)
+static void take(size_t floats, float *copy, float *weights, float way)
 {
-	struct finetune *f = r->f;
-	memcpy(f->patch->weights, r->best, f->patch->table.floats * sizeof *r->best);
-	if (f->trunk)
-		memcpy(f->input.trunk->weights, r->best_trunk, f->input.trunk->table.floats * sizeof *r->best_trunk);
+	(void)way;
+	memcpy(copy, weights, floats * sizeof *copy);
+}
+
+static void give(size_t floats, float *copy, float *weights, float way)
+{
+	(void)way;
+	memcpy(weights, copy, floats * sizeof *copy);
+}
+
+static void exchange(size_t floats, float *copy, float *weights, float way)
+{
+	(void)way;
+	for (size_t i = 0; i < floats; i++) {
+		const float held = copy[i];
+		copy[i] = weights[i];
+		weights[i] = held;
+	}
+}
+
+static void approach(size_t floats, float *copy, float *weights, float way)
+{
+	for (size_t i = 0; i < floats; i++)
+		copy[i] += way * (weights[i] - copy[i]);
+}
+
+static bool copy_init(const struct finetune *f, struct copy *c)
+{
+	c->patch = parameters_block_new(&f->patch->table);
+	c->trunk = f->trunk ? parameters_block_new(&f->input.trunk->table) : NULL;
+	if (!c->patch || (f->trunk && !c->trunk))
+		return false;
+	for_both(f, c, 0, take);
+	return true;
+}
+
+static void copy_close(struct copy *c)
+{
+	free(c->patch);
+	free(c->trunk);
+}
+
+/* The average's memory rises to what is asked for, or the start would stay in it for long. */
+static void move_average(struct run *r)
+{
+	const float rising = (float)(1 + r->steps) / (float)(10 + r->steps);
+	const float kept = rising < r->f->options.average ? rising : r->f->options.average;
+	r->steps++;
+	for_both(r->f, &r->average, 1 - kept, approach);
 }
 
 /* All steps of an epoch; the mean of their losses. */
@@ -61,6 +113,7 @@ static double train_epoch(struct run *r)
 		else {
 			all.loss += sums.loss;
 			all.weight += sums.weight;
+			move_average(r);
 		}
 		r->trained += batch.count;
 		ctl_progress_show(&r->progress, (int64_t)r->trained);
@@ -70,35 +123,42 @@ static double train_epoch(struct run *r)
 	return r->trained > before ? all.loss / all.weight : (double)NAN;
 }
 
-/* One epoch, and whether it is the best. */
+/* The validation's loss of the averaged weights, which are kept where it is the least so far. */
+static void judge(struct run *r)
+{
+	struct finetune *f = r->f;
+	const struct tuner_batch batch = { f->examples, f->validation, f->validation_count };
+	struct tuner_sums sums;
+	for_both(f, &r->average, 0, exchange);
+	tuner_loss(f->tuner, &batch, &sums);
+	const double mean = sums.loss / sums.weight;
+	const bool best = !(mean >= r->result->best_loss) && isfinite(mean);
+	if (best) {
+		r->result->best_loss = mean;
+		r->result->best_epoch = r->result->epochs;
+		for_both(f, &r->best, 0, take);
+	}
+	for_both(f, &r->average, 0, exchange);
+	if (!f->options.quiet)
+		printf(", validation %.4f%s", mean, best ? " (best)" : "");
+}
+
 static enum status run_epoch(struct run *r, struct error *err)
 {
 	struct finetune *f = r->f;
-	struct finetune_result *result = r->result;
-	result->epochs++;
+	r->result->epochs++;
 	const double loss = train_epoch(r);
 	if (ctl_stopping())
 		return STATUS_OK;
 	if (!isfinite(loss))
 		return error_set(err, STATUS_DATA,
 				 "task %s: epoch %" PRIu32 ": no step had a finite gradient; lower --rate?",
-				 f->input.task, result->epochs);
+				 f->input.task, r->result->epochs);
 	ctl_progress_end(&r->progress, (int64_t)r->trained);
 	if (!f->options.quiet)
-		printf("epoch %" PRIu32 ": loss %.4f", result->epochs, loss);
-	if (f->validation_count > 0) {
-		const struct tuner_batch batch = { f->examples, f->validation, f->validation_count };
-		struct tuner_sums sums;
-		tuner_loss(f->tuner, &batch, &sums);
-		const double mean = sums.loss / sums.weight;
-		const bool best = !(mean >= result->best_loss) && isfinite(mean);
-		if (best) {
-			result->best_loss = mean;
-			keep(r);
-		}
-		if (!f->options.quiet)
-			printf(", validation %.4f%s", mean, best ? " (best)" : "");
-	}
+		printf("epoch %" PRIu32 ": loss %.4f", r->result->epochs, loss);
+	if (f->validation_count > 0)
+		judge(r);
 	if (!f->options.quiet) {
 		printf("\n");
 		(void)fflush(stdout);
@@ -127,9 +187,8 @@ static enum status train(struct run *r, struct error *err)
 	ctl_progress_end(&r->progress, (int64_t)r->trained);
 	if (status)
 		return status;
-	if (r->result->best_epoch > 0)
-		take_best(r);
-	else
+	for_both(f, r->result->best_epoch > 0 ? &r->best : &r->average, 0, give);
+	if (r->result->best_epoch == 0)
 		r->result->best_epoch = r->result->epochs;
 	if (f->patch->spec.type == PATCH_REGRESSION)
 		patch_rescale(f->patch, f->scale, f->mean);
@@ -168,10 +227,9 @@ enum status finetune_run(struct finetune *f, struct finetune_result *ret, struct
 	if (status || ret->stopped)
 		return status;
 	ret->states_per_second = f->states_per_second;
-	r.best = parameters_block_new(&f->patch->table);
-	r.best_trunk = parameters_block_new(&f->input.trunk->table);
-	status = r.best && r.best_trunk ? train(&r, err) : error_set_memory(err);
-	free(r.best);
-	free(r.best_trunk);
+	const bool good = copy_init(f, &r.best) && copy_init(f, &r.average);
+	status = good ? train(&r, err) : error_set_memory(err);
+	copy_close(&r.best);
+	copy_close(&r.average);
 	return status;
 }

@@ -198,7 +198,7 @@ static void wrong_metadata(void **state)
 		{ "type", "sorting", "metadata: type is 'sorting', expected classification, ranking or regression" },
 		{ "insertion", "above", "metadata: insertion is 'above', expected serial, parallel or side" },
 		{ "insertion", "parallel\n", "metadata: insertion is 'parallel?'" },
-		{ "insertion", "side", "side.0.down.weight: no such tensor" },
+		{ "insertion", "side", "metadata: mean_window is missing" },
 		{ "bottleneck", NULL, "metadata: bottleneck is missing" },
 		{ "bottleneck", "0", "bottleneck: 0, expected 1 to 65536" },
 		{ "bottleneck", "4", "patches.0.1.down.weight: shape [3, 8], expected [4, 8]" },
@@ -404,6 +404,31 @@ static void specs_that_do_not_fit(void **state)
 	assert_null(p);
 }
 
+static void default_blocks(void **state)
+{
+	bool blocks[NETWORK_BLOCKS_AT_MOST + 1] = { false };
+	patch_default_blocks(PATCH_SIDE, 8, blocks);
+	for (uint32_t i = 0; i <= NETWORK_BLOCKS_AT_MOST; i++)
+		assert_int_equal(blocks[i], i == 0 || i == 8);
+	blocks[0] = blocks[8] = false;
+	patch_default_blocks(PATCH_SERIAL, 3, blocks);
+	for (uint32_t i = 0; i <= NETWORK_BLOCKS_AT_MOST; i++)
+		assert_int_equal(blocks[i], i < 3);
+}
+
+static void mean_window_is_named(void **state)
+{
+	struct patch_spec spec = spec_of(PATCH_SIDE);
+	struct patch *p = filled(&spec);
+	save(p);
+	rewrite_metadata("mean_window", NULL);
+	expect_refused(HASH, "metadata: mean_window is missing");
+	save(p);
+	rewrite_metadata("mean_window", "0");
+	expect_refused(HASH, "metadata: mean_window is '0', expected a whole number from 1 to 65536");
+	patch_free(p);
+}
+
 static void growth(void **state)
 {
 	struct error err;
@@ -551,6 +576,8 @@ int main(void)
 		cmocka_unit_test(truncated),
 		cmocka_unit_test(missing_file),
 		cmocka_unit_test(specs_that_do_not_fit),
+		cmocka_unit_test(default_blocks),
+		cmocka_unit_test(mean_window_is_named),
 		cmocka_unit_test(growth),
 		cmocka_unit_test(growth_from_nothing),
 		cmocka_unit_test(rescaled_output),
