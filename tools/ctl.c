@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -266,4 +268,14 @@ _Noreturn void ctl_end_by_signal(void)
 	(void)signal(number, SIG_DFL);
 	(void)raise(number);
 	_exit(128 + number);
+}
+
+enum status ctl_check_writable(const char *option, const char *path, struct error *err)
+{
+	char copy[PATH_MAX];
+	(void)snprintf(copy, sizeof copy, "%s", path);
+	if (access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(dirname(copy), W_OK | X_OK) == 0)
+		return STATUS_OK;
+	(void)error_set_errno(err, "--%s: %s: cannot be written", option, path);
+	return err->status = STATUS_IO;
 }

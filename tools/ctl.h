@@ -84,6 +84,10 @@ void ctl_forget_stop(void); /* the next signal counts anew */
  * Standard output is flushed. */
 _Noreturn void ctl_end_by_signal(void);
 
+/* An output that cannot be written should not be found out after hours: STATUS_IO where the file or its folder refuses,
+ * with the option's name. */
+enum status ctl_check_writable(const char *option, const char *path, struct error *err) MUST_CHECK;
+
 enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_replay(int argc, char **argv, struct error *err) MUST_CHECK;

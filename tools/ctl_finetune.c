@@ -19,7 +19,7 @@ struct finetune_command {
 	const char *insertion, *blocks, *train, *loss, *labels_list;
 	int64_t bottleneck, mean_window, adapters;
 	bool norms, balanced, json;
-	int64_t epochs, patience, batch, negatives, seed, threads_count;
+	int64_t epochs, patience, batch, negatives, seed, threads_count, cache_mib;
 	double rate, decay, clip, average, dropout, validation;
 
 	struct finetune_options options;
@@ -207,6 +207,7 @@ static enum status train(struct finetune_command *c, struct error *err)
 	o->batch = (uint32_t)c->batch;
 	o->average = (float)c->average;
 	o->validation = c->validation;
+	o->cache_bytes = (size_t)c->cache_mib << 20;
 	o->quiet = c->json;
 	enum status status = finetune_new(o, &input, &c->parallel, &c->finetune, err);
 	if (status == STATUS_DATA)
@@ -297,6 +298,10 @@ static enum status run(struct finetune_command *c, struct error *err)
 {
 	enum status status = parse_options(c, err);
 	if (!status)
+		status = ctl_check_writable("out", c->out, err);
+	if (!status && c->backbone_out)
+		status = ctl_check_writable("backbone-out", c->backbone_out, err);
+	if (!status)
 		status = load(c, err);
 	if (!status)
 		status = threads_new(c->threads_count ? (uint32_t)c->threads_count : threads_cores(), &c->threads, err);
@@ -348,6 +353,7 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 				      .clip = 5,
 				      .average = 0.99,
 				      .dropout = 0.5,
+				      .cache_mib = 4096,
 				      .validation = 0.1 };
 	const struct ctl_option options[] = {
 		{ "backbone", CTL_TEXT, true, &c.backbone, "FILE", "the backbone, a safetensors file", 0, 0 },
@@ -395,6 +401,9 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 		{ "dropout", CTL_SHARE, false, &c.dropout, "P", "of the state before the head; default 0.5", 1, 0 },
 		{ "seed", CTL_WHOLE, false, &c.seed, "S", "of everything random; default 1", 0, INT64_MAX },
 		{ "threads", CTL_WHOLE, false, &c.threads_count, "N", "default: as many as cores", 1, THREADS_AT_MOST },
+		{ "cache-mib", CTL_WHOLE, false, &c.cache_mib, "N",
+		  "keep the frozen trunk's states where they fit, else compute them anew each epoch; default 4096", 0,
+		  1 << 24 },
 		{ "json", CTL_FLAG, false, &c.json, NULL, "one object, at the end", 0, 0 },
 	};
 	const struct ctl_usage usage = { "finetune", "", description, options, CTL_COUNT(options), 0 };

@@ -9,12 +9,9 @@
 #include "tools/threads.h"
 
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { RANKED = 10, CHECKPOINT_S = 600, FULL_SOFTMAX_ITEMS = 50000, WINDOW_AT_MOST = 65535 };
 
@@ -71,17 +68,6 @@ static enum status parse_dilations(const char *text, struct network_shape *shape
 			 text, NETWORK_BLOCKS_AT_MOST, UINT16_MAX);
 }
 
-/* An output that cannot be written should not be found out after hours. */
-static enum status check_writable(const char *option, const char *path, struct error *err)
-{
-	char copy[PATH_MAX];
-	(void)snprintf(copy, sizeof copy, "%s", path);
-	if (access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(dirname(copy), W_OK | X_OK) == 0)
-		return STATUS_OK;
-	(void)error_set_errno(err, "--%s: %s: cannot be written", option, path);
-	return err->status = STATUS_IO;
-}
-
 static enum status check_options(struct pretrain *p, struct error *err)
 {
 	static const char *const losses[] = { "full", "sampled", "sampled-uniform" };
@@ -104,9 +90,9 @@ static enum status check_options(struct pretrain *p, struct error *err)
 					   .output = true };
 	enum status status = parse_dilations(p->dilations, &p->shape, err);
 	if (!status)
-		status = check_writable("out", p->out, err);
+		status = ctl_check_writable("out", p->out, err);
 	if (!status && p->checkpoint)
-		status = check_writable("checkpoint", p->checkpoint, err);
+		status = ctl_check_writable("checkpoint", p->checkpoint, err);
 	return status;
 }
 

@@ -34,7 +34,8 @@ struct finetune_options {
 	uint32_t batch;
 	float average; /* decay of the weights' running average, which a run yields; 0: the weights themselves */
 	double validation; /* share of the users that is kept out of training; 0: none, and the last epoch's weights count */
-	bool quiet;        /* otherwise an epoch is a line on stdout */
+	size_t cache_bytes; /* for the states of a frozen trunk; where they need more they are computed in every epoch */
+	bool quiet;         /* otherwise an epoch is a line on stdout */
 };
 
 /* Files, read; borrowed as long as the run. */

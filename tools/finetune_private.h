@@ -23,6 +23,9 @@ struct finetune {
 	float mean, scale; /* of regression labels: trained as (value - mean) / scale */
 };
 
+/* Whether a patch of this kind learns from states that never change, and they fit into memory. */
+bool finetune_may_cache(const struct finetune *f);
+
 /* Computes each distinct (user, events) once and points the examples there. Errors: STATUS_MEMORY. */
 enum status finetune_cache_states(struct finetune *f, bool *ret_stopped, struct error *err) MUST_CHECK;
 

@@ -199,7 +199,7 @@ static enum status train(struct run *r, struct error *err)
 
 static enum status make_tuner(struct finetune *f, bool *ret_stopped, struct error *err)
 {
-	const bool cached = !f->trunk && (patch_head_only(f->patch) || f->patch->spec.insertion == PATCH_SIDE);
+	const bool cached = finetune_may_cache(f);
 	enum status status = cached ? finetune_cache_states(f, ret_stopped, err) : STATUS_OK;
 	f->options.tuner.trunk = f->trunk;
 	if (!status && !*ret_stopped)

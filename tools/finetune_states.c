@@ -142,6 +142,19 @@ static enum status fill(struct cache *c, uint32_t *numbers, bool *ret_stopped, s
 	return STATUS_OK;
 }
 
+static size_t state_floats(const struct finetune *f)
+{
+	const struct network_shape *shape = &f->input.trunk->shape;
+	return patch_head_only(f->patch) ? shape->channels : side_state_floats(shape);
+}
+
+bool finetune_may_cache(const struct finetune *f)
+{
+	const bool beside = patch_head_only(f->patch) || f->patch->spec.insertion == PATCH_SIDE;
+	return !f->trunk && beside &&
+	       f->input.data->count <= f->options.cache_bytes / (state_floats(f) * sizeof(float));
+}
+
 enum status finetune_cache_states(struct finetune *f, bool *ret_stopped, struct error *err)
 {
 	const struct network_shape *shape = &f->input.trunk->shape;
@@ -153,7 +166,7 @@ enum status finetune_cache_states(struct finetune *f, bool *ret_stopped, struct 
 				   : shape->window;
 	c.at_once = POSITIONS_AT_MOST / (c.window + 2);
 	c.at_once = c.at_once < 1 ? 1 : c.at_once < SEQUENCES_AT_MOST ? c.at_once : SEQUENCES_AT_MOST;
-	c.width = c.side ? side_state_floats(shape) : shape->channels;
+	c.width = state_floats(f);
 	enum status status = numbers && c.firsts ? fill(&c, numbers, ret_stopped, err) : error_set_memory(err);
 	for (uint32_t i = 0; c.parts && i < f->parallel->parts; i++) {
 		network_pass_free(c.parts[i].pass);

@@ -164,7 +164,9 @@ static void classes_are_learnt(void **state)
 		{ "--insertion", "side" },
 		{ "--insertion", "serial", "--blocks", "1", "--adapters", "1" },
 		{ "--insertion", "side", "--blocks", "0,2", "--balanced" },
+		{ "--insertion", "side", "--cache-mib", "0" },
 		{ "--train", "head" },
+		{ "--train", "head", "--cache-mib", "0" },
 		{ "--backbone-out", trunk_out, "--train", "everything" },
 		{ "--backbone-out", trunk_out, "--train", "last:1" },
 		{ "--backbone-out", trunk_out, "--train", "scratch" },
@@ -274,6 +276,34 @@ static void embeddings_under_a_patch(void **state)
 			 STATUS_USAGE);
 }
 
+/* `inspect` says what a patch is, alone and beside its backbone. */
+static void inspected(void **state)
+{
+	struct error err;
+	expect_done(
+		FINETUNE(&err, "kind", "classification", "--epochs", "1", "--insertion", "parallel", "--blocks", "1"),
+		&err);
+	for (int beside = 0; beside < 2; beside++) {
+		expect_done(beside ? RUN(ctl_inspect, &err, patch, "--json", "--backbone", backbone)
+				   : RUN(ctl_inspect, &err, patch, "--json"),
+			    &err);
+		json_t *result = read_output();
+		json_t *about = json_object_get(result, "patch");
+		assert_string_equal(json_string_value(json_object_get(about, "insertion")), "parallel");
+		assert_string_equal(json_string_value(json_array_get(json_object_get(about, "labels"), 1)), "odd");
+		assert_int_equal(number(about, "bottleneck"), 4);
+		assert_int_equal(number(about, "adapters"), 2);
+		assert_int_equal(json_integer_value(json_array_get(json_object_get(about, "blocks"), 0)), 1);
+		assert_int_equal(number(about, "parameters"), 2 * (4 * 8 + 4 + 8 * 4 + 8) + 2 * 8 + 2);
+		assert_int_equal(json_object_get(about, "percent") != NULL, beside);
+		json_decref(result);
+		expect_done(beside ? RUN(ctl_inspect, &err, patch, "--backbone", backbone)
+				   : RUN(ctl_inspect, &err, patch),
+			    &err);
+	}
+	assert_int_equal(RUN(ctl_inspect, &err, patch, "--backbone", patch), STATUS_DATA);
+}
+
 static void rows_that_are_left_out(void **state)
 {
 	struct error err;
@@ -313,7 +343,10 @@ static void what_is_wrong_is_said(void **state)
 		{ STATUS_DATA, "label even is not a finite number", { "--type", "regression" } },
 		{ STATUS_NO_INPUT, "/nonexistent", { "--events", "/nonexistent" } },
 		{ STATUS_NO_INPUT, "/nonexistent", { "--backbone", "/nonexistent" } },
-		{ STATUS_IO, "/nonexistent/p: cannot be written", { "--out", "/nonexistent/p", "--epochs", "1" } },
+		{ STATUS_IO, "--out: /nonexistent/p: cannot be written", { "--out", "/nonexistent/p" } },
+		{ STATUS_IO,
+		  "--backbone-out: /nonexistent/p: cannot be written",
+		  { "--backbone-out", "/nonexistent/p", "--train", "scratch" } },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct error err;
@@ -390,6 +423,7 @@ int main(void)
 		cmocka_unit_test(targets_are_learnt),
 		cmocka_unit_test(runs_repeat),
 		cmocka_unit_test(embeddings_under_a_patch),
+		cmocka_unit_test(inspected),
 		cmocka_unit_test(rows_that_are_left_out),
 		cmocka_unit_test(what_is_wrong_is_said),
 		cmocka_unit_test(wrong_files),
