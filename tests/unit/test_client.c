@@ -314,7 +314,7 @@ static rd_kafka_t *producer_of(rd_kafka_mock_cluster_t *cluster)
 
 static void produce_one(rd_kafka_t *producer, int32_t partition)
 {
-	char value[] = "v";
+	static char value[] = "v"; /* librdkafka takes no copy */
 	assert_int_equal(rd_kafka_producev(producer, RD_KAFKA_V_TOPIC("t"), RD_KAFKA_V_PARTITION(partition),
 					   RD_KAFKA_V_VALUE(value, 1), RD_KAFKA_V_END),
 			 RD_KAFKA_RESP_ERR_NO_ERROR);
