@@ -67,7 +67,7 @@ void backbone_push_read(const struct backbone *b, struct backbone_workspace *ws,
 /* The batched pass over whole windows: user u's events are items[offsets[u]] .. items[offsets[u + 1] - 1], oldest
  * first; only the newest backbone_window() of them are read. offsets: [n + 1]. Where `out` is not NULL it receives the
  * embeddings, [n, d]; where `states` is not NULL, states[u] becomes the state after the user's last event
- * (incremental architectures only). Agrees with reset, push, ..., read to 1e-5. */
+ * (incremental architectures only). Agrees with reset, push, ..., read to the bit. */
 void backbone_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
 		    const uint32_t items[], void *const states[], float *out);
 

@@ -12,14 +12,14 @@ static void scalar_product(size_t rows, const float *x, uint32_t taps, ptrdiff_t
 {
 	for (size_t r = 0; r < rows; r++) {
 		for (uint32_t out = 0; out < width; out++) {
-			float sum = add ? y[r * width + out] : 0.0F;
+			float sum = 0.0F;
 			for (uint32_t tap = 0; tap < taps; tap++) {
 				const float *row = x + (ptrdiff_t)(r * width) + (ptrdiff_t)tap * tap_step;
 				const float *matrix = w + (ptrdiff_t)tap * w_step;
 				for (uint32_t in = 0; in < width; in++)
 					sum += row[in] * matrix[packed(width, in, out)];
 			}
-			y[r * width + out] = sum;
+			y[r * width + out] = add ? y[r * width + out] + sum : sum;
 		}
 	}
 }

@@ -41,7 +41,7 @@ struct kernels {
 	const char *name; /* "scalar", "avx2", "avx512" */
 
 	/* y[r] = sum over taps of x[r * width + tap * tap_step ...] W_tap, for `rows` rows; where `add` is not 0 the
-	 * sum is added to y. x: rows of `width` floats; tap_step in floats; w: `taps` packed matrices, `w_step` floats
+	 * whole sum is added to y, in one addition. x: rows of `width` floats; tap_step in floats; w: `taps` packed matrices, `w_step` floats
 	 * apart (may be negative); y: [rows, width]. */
 	void (*product)(size_t rows, const float *x, uint32_t taps, ptrdiff_t tap_step, const float *w,
 			ptrdiff_t w_step, uint32_t width, float *y, int add);

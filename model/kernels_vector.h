@@ -41,8 +41,7 @@ struct tile {
 		VECTOR sum[ROWS][PANELS * PARTS];                                                                      \
 		UNROLL for (int r = 0; r < ROWS; r++)                                                                  \
 		{                                                                                                      \
-			UNROLL for (int c = 0; c < PANELS * PARTS; c++) sum[r][c] =                                    \
-				t->add ? LOAD(t->y + (size_t)r * width + c * LANES) : SPLAT(0.0F);                     \
+			UNROLL for (int c = 0; c < PANELS * PARTS; c++) sum[r][c] = SPLAT(0.0F);                       \
 		}                                                                                                      \
 		for (uint32_t tap = 0; tap < t->taps; tap++) {                                                         \
 			const float *x = t->x + (ptrdiff_t)tap * t->tap_step;                                          \
@@ -64,8 +63,9 @@ struct tile {
 		}                                                                                                      \
 		UNROLL for (int r = 0; r < ROWS; r++)                                                                  \
 		{                                                                                                      \
+			float *y = t->y + (size_t)r * width;                                                           \
 			UNROLL for (int c = 0; c < PANELS * PARTS; c++)                                                \
-				STORE(t->y + (size_t)r * width + c * LANES, sum[r][c]);                                \
+				STORE(y + c * LANES, t->add ? ADD(LOAD(y + c * LANES), sum[r][c]) : sum[r][c]);        \
 		}                                                                                                      \
 	}
 

@@ -211,7 +211,7 @@ static enum status workspace_new(const struct backbone *b, struct backbone_works
 	if (ws == NULL)
 		return error_set_memory(err);
 	ws->floats = aligned_alloc(ALIGNMENT_BYTES,
-				   (2 * stream + products + 2 * batch + positions * width) * sizeof *ws->floats);
+				   (2 * stream + products + 2 * batch + 2 * positions * width) * sizeof *ws->floats);
 	if (ws->floats == NULL) {
 		free(ws);
 		return error_set_memory(err);
@@ -224,6 +224,7 @@ static enum status workspace_new(const struct backbone *b, struct backbone_works
 	ws->batch_x = take(&arena, batch) + before * width;
 	ws->batch_y = take(&arena, batch) + before * width;
 	ws->batch_sum = take(&arena, positions * width);
+	ws->batch_carry = take(&arena, positions * width);
 	memset(ws->batch_x - before * width, 0, before * width * sizeof(float));
 	memset(ws->batch_y - before * width, 0, before * width * sizeof(float));
 	*ret = &ws->base;

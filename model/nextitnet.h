@@ -57,7 +57,8 @@ struct nextitnet_workspace {
 	float *products;                /* [(taps + 1) * CHUNK, width] */
 	float *batch_x;                 /* position 0 of [positions, width], with zero rows around it */
 	float *batch_y;
-	float *batch_sum; /* [positions, width] */
+	float *batch_sum;   /* [positions, width] */
+	float *batch_carry; /* [positions, width] what older taps contribute */
 };
 
 extern const struct backbone_ops nextitnet_ops;

@@ -35,6 +35,19 @@ static void clear_behind(const struct window *w, float *x, uint32_t rows)
 	memset(x + w->count * w->net->width, 0, (size_t)rows * w->net->width * sizeof(float));
 }
 
+/* What the older taps contribute to the positions from `start` on, added up as a ring does it, oldest first: a window and a
+ * stream then agree to the last bit. */
+static void carry_taps(const struct window *w, const struct nextitnet_convolution *c, const float *x, size_t start)
+{
+	const struct nextitnet *net = w->net;
+	const size_t width = net->width;
+	for (uint32_t lag = net->taps - 1; lag > 0; lag--)
+		net->kernels->product(w->count - start,
+				      x + (ptrdiff_t)(start * width) - (ptrdiff_t)((size_t)lag * c->dilation * width),
+				      1, 0, c->weight + lag * width * width, 0, net->width, w->ws->batch_carry,
+				      lag + 1 < net->taps);
+}
+
 static void convolve(const struct window *w, uint32_t index)
 {
 	const struct nextitnet *net = w->net;
@@ -45,14 +58,18 @@ static void convolve(const struct window *w, uint32_t index)
 	const size_t start = causal && w->count - 1 > c->after ? w->count - 1 - c->after : 0;
 	float *x = second ? w->ws->batch_y : w->ws->batch_x;
 	float *y = second ? w->ws->batch_x : w->ws->batch_y;
+	const float *carry = causal && net->taps > 1 ? w->ws->batch_carry : NULL;
 	if (c->right > 0)
 		clear_behind(w, x, c->right);
-	net->kernels->product(w->count - start, x + (start + c->right) * width, net->taps,
+	if (carry != NULL)
+		carry_taps(w, c, x, start);
+	net->kernels->product(w->count - start, x + (start + c->right) * width, causal ? 1 : net->taps,
 			      -(ptrdiff_t)(c->dilation * width), c->weight, (ptrdiff_t)(width * width), net->width,
 			      w->ws->batch_sum, 0);
 	for (size_t p = start; p < w->count; p++)
-		net->kernels->column(&c->norm, net->width, w->ws->batch_sum + (p - start) * width, NULL,
-				     second ? y + p * width : NULL, y + p * width);
+		net->kernels->column(&c->norm, net->width, w->ws->batch_sum + (p - start) * width,
+				     carry == NULL ? NULL : carry + (p - start) * width, second ? y + p * width : NULL,
+				     y + p * width);
 }
 
 /* The ring of a convolution: what the events contribute to the `span` positions after the last of them. The task token
@@ -65,7 +82,7 @@ static void fill_ring(const struct window *w, uint32_t index, float *ring)
 	const size_t width = net->width;
 	float *sums = w->ws->batch_sum;
 	memset(sums, 0, c->span * width * sizeof(float));
-	for (uint32_t lag = 1; lag < net->taps; lag++) {
+	for (uint32_t lag = net->taps - 1; lag > 0; lag--) {
 		size_t reach = (size_t)lag * c->dilation; /* positions events .. events + reach - 1 see events */
 		size_t skip = reach > w->events ? reach - w->events : 0; /* of these, the first see none yet */
 		net->kernels->product(reach - skip, x + (w->events + skip - reach) * width, 1, 0,
