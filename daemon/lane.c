@@ -127,13 +127,32 @@ static void check_fatal(struct lane *lane)
 	lane_fail(lane, err.status, &err);
 }
 
+/* The live shard whose input `where` is; NULL: none. */
+static struct shard *shard_reading(struct lane *lane, const rd_kafka_topic_partition_t *where)
+{
+	if (!where || strcmp(where->topic, lane->ctx.config->interactions_topic) != 0)
+		return NULL;
+	struct shard *shard = lane_shard(lane, where->partition);
+	return shard && shard->phase == SHARD_LIVE ? shard : NULL;
+}
+
+static void end_reached(struct lane *lane, rd_kafka_event_t *event)
+{
+	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
+	struct shard *shard = shard_reading(lane, where);
+	if (shard && where->offset >= shard->position.interactions) {
+		shard->end_position = shard->position.interactions;
+		shard->end_offset = where->offset;
+	}
+	if (where)
+		rd_kafka_topic_partition_destroy(where);
+}
+
 static void position_lost(struct lane *lane, rd_kafka_event_t *event)
 {
 	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
-	struct shard *shard = where && strcmp(where->topic, lane->ctx.config->interactions_topic) == 0
-				      ? lane_shard(lane, where->partition)
-				      : NULL;
-	if (shard && shard->phase == SHARD_LIVE) {
+	struct shard *shard = shard_reading(lane, where);
+	if (shard) {
 		struct error err;
 		(void)error_set(&err, STATUS_UNAVAILABLE, "%s", rd_kafka_event_error_string(event));
 		lane_shard_broken(lane, shard, &err); /* its restore says what is wrong with the position */
@@ -146,6 +165,7 @@ static void take_error(struct lane *lane, rd_kafka_event_t *event)
 {
 	switch (rd_kafka_event_error(event)) {
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+		end_reached(lane, event);
 		break;
 	case RD_KAFKA_RESP_ERR__FATAL:
 		check_fatal(lane);

@@ -101,11 +101,13 @@ static void describe_shard(struct lane *lane, const struct shard *shard, struct 
 	int64_t low = -1, high = -1;
 	(void)rd_kafka_get_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic, shard->partition,
 					     &low, &high);
+	int64_t position = shard->committed.interactions;
+	int64_t marks = position == shard->end_position ? shard->end_offset - position : 0; /* no records: no lag */
 	*out = (struct shard_status){
 		.partition = shard->partition,
 		.phase = shard->phase,
-		.position = shard->committed.interactions,
-		.end_offset = high >= 0 ? high : -1,
+		.position = position,
+		.end_offset = high >= 0 ? high - marks : -1,
 		.restore_records = atomic_load(&shard->progress.records),
 		.restore_lag = atomic_load(&shard->progress.lag),
 		.labels_assigned = shard->labels_assigned,

@@ -18,6 +18,7 @@ struct shard *shard_new(int32_t partition, struct thinning *thinning)
 	shard->phase = SHARD_RESTORING;
 	shard->thinning = thinning;
 	shard->position = shard->committed = (struct position){ -1, -1, -1, -1 };
+	shard->end_position = shard->end_offset = -1;
 	atomic_init(&shard->progress.lag, -1);
 	return shard;
 }

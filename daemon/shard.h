@@ -25,6 +25,8 @@ struct shard {
 	char reason[160];          /* why it is not live, "" none */
 	struct position position;  /* next offsets to read, with the open batch's records */
 	struct position committed; /* as of the last committed transaction */
+	int64_t end_position;      /* the position at which the log was last read to its end, */
+	int64_t end_offset;        /* and that end: between the two are transactions' marks only */
 	uint64_t batch;            /* number of the newest batch that it is in */
 	size_t batch_index;        /* its place there */
 	bool reading;              /* its inputs are assigned to librdkafka, perhaps paused */

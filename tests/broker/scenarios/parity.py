@@ -111,6 +111,10 @@ def parity_transactional_input(site):
         handle.flush(30)
         handle.abort_transaction(30) if n % 3 == 1 else handle.commit_transaction(30)
     inputs = site.settle(daemon=daemon)
+    deadline = time.monotonic() + 30
+    while daemon.metric("peterd_lag") != 0:
+        assert time.monotonic() < deadline, f"lag {daemon.metrics().get('peterd_lag')}: marks of transactions are counted"
+        time.sleep(0.2)
     daemon.stopped_well()
     check.verify(site, [backbone], inputs=inputs)
 
