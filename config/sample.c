@@ -110,7 +110,7 @@ void config_print_sample(FILE *out)
 		"    bootstrap.servers: \"127.0.0.1:9092\"\n"
 		"    # security.protocol: sasl_ssl\n"
 		"    # compression.type: zstd\n"
-		"\n# tasks that exist from the start; others come and go through the tasks topic (list, default [])\n"
+		"\n# tasks that exist from the start; not used by this version (list, default [])\n"
 		"#   name        1 to 100 of a-z A-Z 0-9 . _ - (must be given)\n"
 		"#   type        classification, ranking or regression (must be given)\n"
 		"#   labels      classes or target items; absent: they come as they arrive\n"

@@ -168,8 +168,6 @@ enum status topics_check(const struct config *config, int timeout_ms, struct top
 	rd_kafka_destroy(rk);
 	if (status)
 		return status;
-	if (topics.partitions[TOPIC_LABELS] == 0)
-		log_warning("topic %s is missing: no labels are read", topic_name(config, TOPIC_LABELS));
 	*ret = topics;
 	return STATUS_OK;
 }

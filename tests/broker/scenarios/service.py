@@ -168,6 +168,14 @@ def service_check(site):
     sample = run([site.peterd, "--print-config"])
     assert sample.returncode == 0 and yaml.safe_load(sample.stdout)["group"] == "peterd", "--print-config"
 
+    config = yaml.safe_load(open(path))
+    config.update(tasks=[{"name": "gender", "type": "classification"}], patch={"min_labels": 1})
+    unused = os.path.join(site.folder, "unused.yaml")
+    with open(unused, "w") as out:
+        yaml.safe_dump(config, out)
+    said = run([site.peterd, "--config", unused, "--check"]).stderr.splitlines()
+    assert [l for l in said if "not used by this version" in l and "tasks, " in l and "patch.min_labels" in l] == said != [], said
+
     def broken(name, change, code, *words, option="--check"):
         config = yaml.safe_load(open(path))
         text = change(config)
