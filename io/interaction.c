@@ -1,8 +1,8 @@
 #include "io/interaction.h"
 
-#include "base/clock.h"
 #include "io/avro_plan.h"
 #include "io/framing.h"
+#include "io/judgement.h"
 #include "io/record.h"
 #include "io/schema.h"
 
@@ -10,12 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistr.h>
 
 enum { USER_ID, ITEM_ID, EVENT_TYPE, TIMESTAMP, FIELD_COUNT };
 enum { DIGITS_BYTES = sizeof((struct interaction *)0)->user_digits };
 
-#define DAY_MS (INT64_C(24) * 60 * 60 * 1000)
 #define RECORD_TIME "$record"
 #define DEFAULT_EVENT_TYPE "event_type"
 
@@ -92,25 +90,6 @@ static struct slice decimal(int64_t value, char digits[DIGITS_BYTES])
 	return (struct slice){ (const uint8_t *)digits + at, DIGITS_BYTES - at };
 }
 
-/* Whether the bytes are UTF-8, and without NUL where `no_nul`. ASCII, the common case, goes by eight bytes. */
-static bool is_text(struct slice s, bool no_nul)
-{
-	const uint64_t high = UINT64_C(0x8080808080808080);
-	const uint64_t ones = UINT64_C(0x0101010101010101);
-	uint64_t odd = 0;
-	size_t i = 0;
-	for (; i + 8 <= s.length; i += 8) {
-		uint64_t word;
-		memcpy(&word, s.data + i, 8);
-		odd |= word | (word - ones); /* the borrow of a NUL, or of the byte above one, sets a high bit */
-	}
-	for (; i < s.length; i++)
-		odd |= s.data[i] | ((uint64_t)s.data[i] - 1);
-	if (!(odd & high))
-		return true;
-	return !u8_check(s.data, s.length) && !(no_nul && memchr(s.data, 0, s.length));
-}
-
 /* Refused branches, then missing fields: of all fields before anything else is judged. */
 static enum reason judge_presence(const struct interaction_decoder *d, const struct plan_value values[],
 				  struct error *err)
@@ -142,29 +121,13 @@ static enum reason judge_texts(const struct interaction_decoder *d, const struct
 		return REASON_OVERSIZE;
 	}
 	for (size_t i = USER_ID; i <= EVENT_TYPE; i++) {
-		if (values[i].kind != PLAN_TEXT || is_text(values[i].text, i != EVENT_TYPE))
+		if (values[i].kind != PLAN_TEXT || judge_is_text(values[i].text, i != EVENT_TYPE))
 			continue;
 		(void)error_set(err, STATUS_DATA, "%s is not UTF-8%s", d->names[i],
 				i == EVENT_TYPE ? "" : " without NUL");
 		return REASON_UNDECODABLE;
 	}
 	return REASON_NONE;
-}
-
-static enum reason judge_time(const struct interaction_decoder *d, int64_t time_ms, int64_t record_time_ms,
-			      struct error *err)
-{
-	if (time_ms < 0) {
-		(void)error_set(err, STATUS_DATA, "%s: %" PRId64 " ms is before 1970", d->names[TIMESTAMP], time_ms);
-		return REASON_TIMESTAMP;
-	}
-	bool known = record_time_ms >= 0;
-	int64_t now_ms = known ? record_time_ms : clock_wall_ms();
-	if (time_ms - now_ms <= DAY_MS)
-		return REASON_NONE;
-	(void)error_set(err, STATUS_DATA, "%s: %" PRId64 " ms is more than a day after %s, %" PRId64 " ms",
-			d->names[TIMESTAMP], time_ms, known ? "Kafka's record timestamp" : "the wall clock", now_ms);
-	return REASON_TIMESTAMP;
 }
 
 static enum reason judge(const struct interaction_decoder *d, const struct plan_value values[], int64_t record_time_ms,
@@ -174,7 +137,7 @@ static enum reason judge(const struct interaction_decoder *d, const struct plan_
 	if (reason == REASON_NONE)
 		reason = judge_texts(d, values, err);
 	if (reason == REASON_NONE)
-		reason = judge_time(d, values[TIMESTAMP].whole, record_time_ms, err);
+		reason = judge_time(d->names[TIMESTAMP], values[TIMESTAMP].whole, record_time_ms, err);
 	return reason;
 }
 
@@ -275,5 +238,5 @@ enum reason interaction_check_user_id(struct slice id, struct error *err)
 		return refuse_id(err, REASON_MISSING_FIELD, "a tombstone needs the user_id as its key");
 	if (id.length > USER_ID_MAX_BYTES)
 		return refuse_id(err, REASON_OVERSIZE, "longer than a user_id may be");
-	return is_text(id, true) ? REASON_NONE : refuse_id(err, REASON_UNDECODABLE, "not UTF-8, or with a NUL");
+	return judge_is_text(id, true) ? REASON_NONE : refuse_id(err, REASON_UNDECODABLE, "not UTF-8, or with a NUL");
 }
