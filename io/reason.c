@@ -6,6 +6,7 @@ const char *reason_name(enum reason reason)
 		[REASON_NONE] = "none",           [REASON_UNDECODABLE] = "undecodable",
 		[REASON_SCHEMA] = "schema",       [REASON_MISSING_FIELD] = "missing_field",
 		[REASON_TIMESTAMP] = "timestamp", [REASON_OVERSIZE] = "oversize",
+		[REASON_VALUE] = "value",
 	};
 	return names[reason];
 }

@@ -8,7 +8,8 @@ enum reason {
 	REASON_SCHEMA,      /* framed where it should be plain, the unknown schema id, a branch that no rule coerces */
 	REASON_MISSING_FIELD, /* an id or timestamp that is null or empty, a tombstone without key */
 	REASON_TIMESTAMP,     /* before 1970 or more than a day after Kafka's record timestamp */
-	REASON_OVERSIZE,      /* user_id above 256 bytes or item_id above 1024 */
+	REASON_OVERSIZE,      /* user_id or task above 256 bytes, item_id or label above 1024 */
+	REASON_VALUE,         /* a label or weight that is not finite, a negative weight */
 	REASON_COUNT
 };
 
