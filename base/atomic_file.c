@@ -60,16 +60,42 @@ static enum status write_in_place(const char *path, const struct atomic_file_par
 	return status;
 }
 
+/* Beside the path, so that a rename can take it there. False, with errno, where its name would be too long. */
+static bool name_temporary(const char *path, char temporary[PATH_MAX])
+{
+	errno = *path ? ENAMETOOLONG : ENOENT;
+	return *path && snprintf(temporary, PATH_MAX, "%s.%ld.tmp", path, (long)getpid()) < PATH_MAX;
+}
+
+enum status atomic_file_try(const char *path, struct error *err)
+{
+	struct stat before;
+	char temporary[PATH_MAX];
+	const bool there = stat(path, &before) == 0;
+	if (there && access(path, W_OK))
+		return refuse(path, err);
+	if (there && S_ISDIR(before.st_mode)) {
+		errno = EISDIR;
+		return refuse(path, err);
+	}
+	if (there && !S_ISREG(before.st_mode))
+		return STATUS_OK;
+	int fd = name_temporary(path, temporary) ? open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : -1;
+	if (fd < 0)
+		return refuse(path, err);
+	(void)close(fd);
+	(void)unlink(temporary);
+	return STATUS_OK;
+}
+
 enum status atomic_file_write(const char *path, const struct atomic_file_part parts[], size_t count, struct error *err)
 {
 	struct stat before;
 	if (stat(path, &before) == 0 && !S_ISREG(before.st_mode))
 		return write_in_place(path, parts, count, err);
 	char temporary[PATH_MAX];
-	if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
-		errno = ENAMETOOLONG;
+	if (!name_temporary(path, temporary))
 		return refuse(path, err);
-	}
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return refuse(path, err);

@@ -17,4 +17,7 @@ struct atomic_file_part {
 enum status atomic_file_write(const char *path, const struct atomic_file_part parts[], size_t count,
 			      struct error *err) MUST_CHECK;
 
+/* Whether atomic_file_write could write there as things stand; leaves nothing behind. Errors: STATUS_IO with the path. */
+enum status atomic_file_try(const char *path, struct error *err) MUST_CHECK;
+
 #endif

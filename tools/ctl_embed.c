@@ -4,6 +4,8 @@
 #include "io/audience.h"
 #include "io/npy.h"
 #include "model/backbone.h"
+#include "model/blas.h"
+#include "tools/command_files.h"
 #include "tools/patched.h"
 #include "tools/threads.h"
 #include "tools/user_rows.h"
@@ -120,6 +122,8 @@ static enum status embed_frozen(const struct embed *e, struct error *err)
 	if (!status)
 		status = audience_load(e->events, &audience, err);
 	if (!status)
+		status = blas_reserve(1, err);
+	if (!status)
 		status = compute_frozen(e, backbone, audience, err);
 	audience_free(audience);
 	backbone_free(backbone);
@@ -192,6 +196,14 @@ enum status ctl_embed(int argc, char **argv, struct error *err)
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
+		return status;
+	const struct command_file files[] = { { "backbone", e.backbone, COMMAND_READS },
+					      { "patch", e.patch, COMMAND_READS },
+					      { "events", e.events, COMMAND_READS },
+					      { "out", e.out, COMMAND_WRITES },
+					      { "users-out", e.users_out, COMMAND_WRITES } };
+	status = command_files_check(files, CTL_COUNT(files), err);
+	if (status)
 		return status;
 	return e.patch ? embed_patched(&e, err) : embed_frozen(&e, err);
 }

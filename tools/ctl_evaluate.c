@@ -1,6 +1,7 @@
 /* peterctl evaluate: what a backbone's next items and a patch's scores are worth on held-back data. */
 #include "tools/ctl.h"
 
+#include "tools/command_files.h"
 #include "tools/evaluate.h"
 #include "tools/threads.h"
 
@@ -61,7 +62,13 @@ static enum status parse_lists(struct evaluate *e, struct error *err)
 
 static enum status check_options(struct evaluate *e, struct error *err)
 {
+	const struct command_file files[] = { { "events", e->events, COMMAND_READS },
+					      { "labels", e->labels, COMMAND_READS },
+					      { "sequences", e->sequences, COMMAND_READS },
+					      { "targets", e->targets, COMMAND_READS } };
 	enum status status = check_inputs(e, err);
+	if (!status)
+		status = command_files_check(files, CTL_COUNT(files), err);
 	if (!status)
 		status = parse_lists(e, err);
 	if (!status && strcmp(e->seen, "exclude") && strcmp(e->seen, "include"))

@@ -1,6 +1,7 @@
 /* peterctl finetune: labels of one task to a patch, on a frozen trunk or, for comparison, a changed one. */
 #include "tools/ctl.h"
 
+#include "tools/command_files.h"
 #include "tools/finetune.h"
 #include "tools/finetune_trunk.h"
 #include "tools/report.h"
@@ -296,11 +297,14 @@ static enum status report(struct finetune_command *c, struct error *err)
 
 static enum status run(struct finetune_command *c, struct error *err)
 {
+	const struct command_file files[] = { { "backbone", c->backbone, COMMAND_READS },
+					      { "events", c->events, COMMAND_READS },
+					      { "labels", c->labels, COMMAND_READS },
+					      { "out", c->out, COMMAND_MAKES },
+					      { "backbone-out", c->backbone_out, COMMAND_MAKES } };
 	enum status status = parse_options(c, err);
 	if (!status)
-		status = ctl_check_writable("out", c->out, err);
-	if (!status && c->backbone_out)
-		status = ctl_check_writable("backbone-out", c->backbone_out, err);
+		status = command_files_check(files, CTL_COUNT(files), err);
 	if (!status)
 		status = load(c, err);
 	if (!status)

@@ -5,6 +5,7 @@
 #include "model/backbone.h"
 #include "model/backbone_write.h"
 #include "model/pretrainer.h"
+#include "tools/command_files.h"
 #include "tools/pretrain_data.h"
 #include "tools/threads.h"
 
@@ -88,12 +89,11 @@ static enum status check_options(struct pretrain *p, struct error *err)
 					   .eps = 1e-8F,
 					   .causal = !p->non_causal,
 					   .output = true };
+	const struct command_file files[] = { { "events", p->events, COMMAND_READS },
+					      { "out", p->out, COMMAND_MAKES },
+					      { "checkpoint", p->checkpoint, COMMAND_MAKES } };
 	enum status status = parse_dilations(p->dilations, &p->shape, err);
-	if (!status)
-		status = ctl_check_writable("out", p->out, err);
-	if (!status && p->checkpoint)
-		status = ctl_check_writable("checkpoint", p->checkpoint, err);
-	return status;
+	return status ? status : command_files_check(files, CTL_COUNT(files), err);
 }
 
 static enum pretrainer_loss choose_loss(const struct pretrain *p)

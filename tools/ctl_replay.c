@@ -7,6 +7,7 @@
 #include "io/interaction.h"
 #include "io/label.h"
 #include "io/topics.h"
+#include "tools/command_files.h"
 #include "tools/feed.h"
 
 #include <stdio.h>
@@ -214,7 +215,11 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
-	status = config_load(config_path, &config, err);
+	const struct command_file files[] = { { "events", events, COMMAND_READS },
+					      { "labels", labels, COMMAND_READS } };
+	status = command_files_check(files, CTL_COUNT(files), err);
+	if (!status)
+		status = config_load(config_path, &config, err);
 	r.config = config;
 	if (!status)
 		status = events_file_open(events, &r.events, err);

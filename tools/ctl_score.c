@@ -2,6 +2,7 @@
 #include "tools/ctl.h"
 
 #include "io/npy.h"
+#include "tools/command_files.h"
 #include "tools/patched.h"
 #include "tools/threads.h"
 #include "tools/user_rows.h"
@@ -21,7 +22,14 @@ struct score {
 
 static enum status score(struct score *s, struct error *err)
 {
-	enum status status = patched_load(s->backbone, s->patch_path, &s->patched, err);
+	const struct command_file files[] = { { "backbone", s->backbone, COMMAND_READS },
+					      { "patch", s->patch_path, COMMAND_READS },
+					      { "events", s->events, COMMAND_READS },
+					      { "out", s->out, COMMAND_WRITES },
+					      { "users-out", s->users_out, COMMAND_WRITES } };
+	enum status status = command_files_check(files, CTL_COUNT(files), err);
+	if (!status)
+		status = patched_load(s->backbone, s->patch_path, &s->patched, err);
 	if (!status)
 		status = audience_load(s->events, &s->audience, err);
 	if (!status)

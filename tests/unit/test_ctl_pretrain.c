@@ -142,7 +142,8 @@ static void expect(const char *file, const char *more, enum status status, const
 
 static void wrong_words(void **state)
 {
-	char words[400];
+	char words[700];
+	char other[256];
 	expect(events, "--dilations 1,,2", STATUS_USAGE, "--dilations: 1,,2 is not a comma list");
 	expect(events, "--dilations 1,0", STATUS_USAGE, "--dilations: 1,0 is not a comma list");
 	expect(events, "--loss half", STATUS_USAGE, "--loss: half is none of");
@@ -150,10 +151,19 @@ static void wrong_words(void **state)
 	expect(events, "--resume", STATUS_USAGE, "--resume: --checkpoint is missing");
 	expect(events, "--dropout 1", STATUS_USAGE, "--dropout: must be below 1");
 	expect(events, "--out /nowhere/b", STATUS_IO, "--out: /nowhere/b: cannot be written");
+	expect(events, "--out /dev/null", STATUS_USAGE, "--out: /dev/null is no regular file");
+	(void)snprintf(words, sizeof words, "--out %s", events);
+	expect(events, words, STATUS_USAGE, "is the file of --events");
+	(void)snprintf(words, sizeof words, "--checkpoint %s", events);
+	expect(events, words, STATUS_USAGE, "is the file of --events");
+	(void)snprintf(words, sizeof words, "--out %s/one --checkpoint %s/./one", folder, folder);
+	expect(events, words, STATUS_USAGE, "is the file of --out");
 	(void)snprintf(words, sizeof words, "--resume --checkpoint %s/none", folder);
 	expect(events, words, STATUS_NO_INPUT, "/none");
-	(void)snprintf(words, sizeof words, "--resume --checkpoint %s", events);
-	expect(events, words, STATUS_DATA, events);
+	text_file_make(".csv", "user_id", 7, other);
+	(void)snprintf(words, sizeof words, "--resume --checkpoint %s", other);
+	expect(events, words, STATUS_DATA, other);
+	(void)unlink(other);
 	expect("/nowhere/e.csv", "", STATUS_NO_INPUT, "/nowhere/e.csv");
 	expect(events, "--dilations 30000,30000", STATUS_DATA, "receptive field");
 }

@@ -344,6 +344,13 @@ static void what_is_wrong_is_said(void **state)
 		{ STATUS_NO_INPUT, "/nonexistent", { "--events", "/nonexistent" } },
 		{ STATUS_NO_INPUT, "/nonexistent", { "--backbone", "/nonexistent" } },
 		{ STATUS_IO, "--out: /nonexistent/p: cannot be written", { "--out", "/nonexistent/p" } },
+		{ STATUS_USAGE, "--out: /dev/null is no regular file", { "--out", "/dev/null" } },
+		{ STATUS_USAGE, "is the file of --events", { "--out", events } },
+		{ STATUS_USAGE, "is the file of --labels", { "--out", labels } },
+		{ STATUS_USAGE, "is the file of --backbone", { "--out", backbone } },
+		{ STATUS_USAGE, "is the file of --backbone", { "--backbone-out", backbone, "--train", "scratch" } },
+		{ STATUS_USAGE, "is the file of --out", { "--backbone-out", patch, "--train", "scratch" } },
+		{ STATUS_USAGE, "both are standard input", { "--events", "-", "--labels", "-" } },
 		{ STATUS_IO,
 		  "--backbone-out: /nonexistent/p: cannot be written",
 		  { "--backbone-out", "/nonexistent/p", "--train", "scratch" } },
@@ -355,6 +362,26 @@ static void what_is_wrong_is_said(void **state)
 		if (status != cases[i].status || !strstr(err.text, cases[i].why))
 			fail_msg("case %zu: %d, '%s', not '%s'", i, status, err.text, cases[i].why);
 	}
+}
+
+/* What score and embed write is none of what they read. */
+static void outputs_apart(void **state)
+{
+	enum status (*const commands[])(int argc, char **argv, struct error *err) = { ctl_score, ctl_embed };
+	struct error err;
+	expect_done(FINETUNE(&err, "kind", "classification", "--epochs", "1"), &err);
+	const char *const clashes[][2] = {
+		{ events, scores }, { backbone, scores }, { patch, scores }, { scores, scores }, { scores, events },
+	};
+	for (size_t i = 0; i < sizeof clashes / sizeof clashes[0] * 2; i++) {
+		assert_int_equal(RUN(commands[i % 2], &err, "--backbone", backbone, "--patch", patch, "--events",
+				     events, "--out", clashes[i / 2][0], "--users-out", clashes[i / 2][1]),
+				 STATUS_USAGE);
+		assert_non_null(strstr(err.text, "is the file of"));
+	}
+	expect_done(RUN(ctl_score, &err, "--backbone", backbone, "--patch", patch, "--events", events, "--out",
+			"/dev/null", "--users-out", "/dev/null"),
+		    &err);
 }
 
 static void wrong_files(void **state)
@@ -426,6 +453,7 @@ int main(void)
 		cmocka_unit_test(inspected),
 		cmocka_unit_test(rows_that_are_left_out),
 		cmocka_unit_test(what_is_wrong_is_said),
+		cmocka_unit_test(outputs_apart),
 		cmocka_unit_test(wrong_files),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
