@@ -9,6 +9,7 @@ The models are NumPy: a state_dict for tests/golden/nextitnet.py, and the author
 """
 import json
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -232,6 +233,19 @@ class Interop(unittest.TestCase):
         model.save(self.folder / "base.npz")
         self.assertIn("positional", self.convert(code=65))
         self.assertFalse((self.folder / "b.safetensors").exists())
+
+    def test_limits_of_the_system(self):
+        backbone = self.folder / "b.safetensors"
+        pretrain = [PETERCTL, "pretrain", "--events", self.folder / "events.csv", "--out", backbone, "--channels", "8",
+                    "--dilations", "1,2", "--epochs", "1", "--validation-users", "0"]
+        for kind, most, code, word in ((resource.RLIMIT_AS, 150 << 20, 71, "out of memory"),
+                                       (resource.RLIMIT_FSIZE, 1024, 74, "File too large")):
+            limit = lambda: (resource.setrlimit(kind, (most, most)), resource.setrlimit(resource.RLIMIT_CPU, (20, 20)))
+            done = subprocess.run([str(c) for c in pretrain], capture_output=True, text=True, preexec_fn=limit)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (code, 1), done.stderr)
+            self.assertIn(word, done.stderr)
+            self.assertEqual([p.name for p in self.folder.glob("b.*")], [])
+        run(*pretrain)
 
     def test_safetensors_opens_what_peterctl_writes(self):
         events = "".join(f"u{u},{(u * 7 + t * 3) % 11},{t}\n" for u in range(8) for t in range(12))

@@ -4,9 +4,12 @@
 #include "io/client.h"
 #include "model/blas.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
 	const char *name;
@@ -40,7 +43,7 @@ static void print_help(void)
 	for (size_t i = 0; i < CTL_COUNT(commands); i++)
 		printf("  %-12s %s\n", commands[i].name, commands[i].text);
 	printf("\nExit codes: 0 done, 64 usage, 65 bad data, 66 no such input, 69 broker unavailable, 70 a bug,\n"
-	       "74 I/O, 78 configuration.\n");
+	       "71 out of memory, 74 input/output, 78 configuration.\n");
 }
 
 static enum status unknown(const char *name, struct error *err)
@@ -72,15 +75,33 @@ static enum status dispatch(int argc, char **argv, struct error *err)
 	return unknown(argv[1], err);
 }
 
+/* Whether writing failed because whoever read the pipe has gone: standard output's, or another output's. */
+static bool reader_has_gone(const struct error *err)
+{
+	const char *why = strerror(EPIPE);
+	size_t length = strlen(err->text);
+	struct pollfd out = { .fd = STDOUT_FILENO };
+	if (length >= strlen(why) && !strcmp(err->text + length - strlen(why), why))
+		return true;
+	return ferror(stdout) && poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 int main(int argc, char **argv)
 {
 	struct error err = { 0 };
 	blas_choose_core(argv);
-	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGPIPE, SIG_IGN); /* until a command has cleaned up */
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file's limit is an error of write(2) like any other */
 	client_hide_log();
 	enum status status = dispatch(argc, argv, &err);
 	if (fflush(stdout) != 0 && status == STATUS_OK)
 		status = error_set_errno(&err, "standard output");
+	if (ferror(stdout) && status == STATUS_OK)
+		status = error_set(&err, STATUS_IO, "standard output: cannot be written");
+	if (status == STATUS_IO && reader_has_gone(&err)) { /* no error of ours: as other tools end */
+		(void)signal(SIGPIPE, SIG_DFL);
+		(void)raise(SIGPIPE);
+	}
 	if (status)
 		(void)fprintf(stderr, "peterctl: %s\n", err.text);
 	return status_exit_code(status);

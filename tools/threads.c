@@ -1,5 +1,7 @@
 #include "tools/threads.h"
 
+#include "model/blas.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -84,6 +86,8 @@ static enum status start(struct threads *t, uint32_t count, struct error *err)
 
 enum status threads_new(uint32_t count, struct threads **ret, struct error *err)
 {
+	if (blas_reserve(count, err))
+		return err->status;
 	struct threads *t = calloc(1, sizeof *t + count * sizeof t->own[0]);
 	if (!t)
 		return error_set_memory(err);

@@ -1,7 +1,7 @@
 /* A pool of threads that runs the parts of a job (model/parallel.h): the caller's thread and the pool's own take part
  * after part until none is left.
  *
- * A pool belongs to one thread at a time, which alone may lend its `struct parallel`. The pool's threads have all
+ * Each of them finds a buffer of OpenBLAS's ready. A pool belongs to one thread at a time, which alone may lend its `struct parallel`. The pool's threads have all
  * signals blocked, so that those come to the caller. */
 #ifndef TOOLS_THREADS_H
 #define TOOLS_THREADS_H
@@ -13,7 +13,7 @@
 
 struct threads;
 
-enum { THREADS_AT_MOST = 1024 };
+enum { THREADS_AT_MOST = 128 }; /* Debian's OpenBLAS has buffers for so many at one time */
 
 /* `count` threads, the caller's among them: from 1 to THREADS_AT_MOST. Errors: STATUS_MEMORY, STATUS_IO (the system
  * starts no more threads). */
