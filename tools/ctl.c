@@ -4,14 +4,13 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <libgen.h>
-#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static void print_help(const struct ctl_usage *usage)
@@ -237,8 +236,26 @@ void ctl_progress_end(struct ctl_progress *p, int64_t done)
 
 static volatile sig_atomic_t stopping;
 
+static _Atomic int64_t stopped_ms;
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* timeout(1) and terminals that close send one signal twice at once. */
 static void note_signal(int number)
 {
+	enum { ONE_MS = 500 };
+	if (stopping && now_ms() - stopped_ms > ONE_MS) {
+		(void)signal(number, SIG_DFL);
+		(void)raise(number);
+		return;
+	}
+	if (!stopping)
+		stopped_ms = now_ms();
 	stopping = number;
 }
 
@@ -268,14 +285,4 @@ _Noreturn void ctl_end_by_signal(void)
 	(void)signal(number, SIG_DFL);
 	(void)raise(number);
 	_exit(128 + number);
-}
-
-enum status ctl_check_writable(const char *option, const char *path, struct error *err)
-{
-	char copy[PATH_MAX];
-	(void)snprintf(copy, sizeof copy, "%s", path);
-	if (access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(dirname(copy), W_OK | X_OK) == 0)
-		return STATUS_OK;
-	(void)error_set_errno(err, "--%s: %s: cannot be written", option, path);
-	return err->status = STATUS_IO;
 }

@@ -75,18 +75,15 @@ void ctl_progress_note(struct ctl_progress *p, const char *format, ...) PRINTF_L
 void ctl_progress_show(struct ctl_progress *p, int64_t done); /* cheap: looks at the clock, prints now and then */
 void ctl_progress_end(struct ctl_progress *p, int64_t done);  /* clears the bar on a terminal */
 
-/* SIGINT, SIGTERM and SIGHUP set a flag from now on, and interrupt blocking calls. */
+/* The first SIGINT, SIGTERM or SIGHUP from now on sets a flag and interrupts blocking calls; one that comes half a
+ * second later or more ends the program at once, whatever it is at. */
 void ctl_stop_on_signals(void);
 bool ctl_stopping(void);
-void ctl_forget_stop(void); /* the next signal counts anew */
+void ctl_forget_stop(void); /* the next signal is a first one again */
 
 /* Ends the program by the signal that came, as if it had not been caught: for a shell, status 130 after SIGINT.
  * Standard output is flushed. */
 _Noreturn void ctl_end_by_signal(void);
-
-/* An output that cannot be written should not be found out after hours: STATUS_IO where the file or its folder refuses,
- * with the option's name. */
-enum status ctl_check_writable(const char *option, const char *path, struct error *err) MUST_CHECK;
 
 enum status ctl_broker(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_topics(int argc, char **argv, struct error *err) MUST_CHECK;

@@ -9,6 +9,11 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 struct got {
 	const char *text;
 	bool flag;
@@ -105,12 +110,48 @@ static void near_names(void **state)
 	assert_null(ctl_nearest("finetune", names, 5));
 }
 
+/* The signal that ended a child which does nothing but wait, after so many SIGTERMs, `gap_ms` apart; 0: none did. */
+static int ended_by(int signals, int gap_ms)
+{
+	int ready[2];
+	int result = 0;
+	char byte = 0;
+	assert_int_equal(pipe(ready), 0);
+	const pid_t child = fork();
+	if (child == 0) {
+		ctl_stop_on_signals();
+		(void)!write(ready[1], "r", 1);
+		for (int i = 0; i < 1200; i++)
+			(void)poll(NULL, 0, 1);
+		_exit(ctl_stopping() ? 0 : 1);
+	}
+	assert_true(child > 0 && read(ready[0], &byte, 1) == 1);
+	for (int i = 0; i < signals; i++) {
+		(void)poll(NULL, 0, i ? gap_ms : 0);
+		assert_int_equal(kill(child, SIGTERM), 0);
+	}
+	assert_int_equal(waitpid(child, &result, 0), child);
+	(void)close(ready[0]);
+	(void)close(ready[1]);
+	assert_true(WIFSIGNALED(result) || WEXITSTATUS(result) == 0);
+	return WIFSIGNALED(result) ? WTERMSIG(result) : 0;
+}
+
+/* What hears the first signal only between two steps is still ended by the second. */
+static void signals(void **state)
+{
+	assert_int_equal(ended_by(1, 0), 0);
+	assert_int_equal(ended_by(2, 10), 0); /* as timeout(1) sends them */
+	assert_int_equal(ended_by(2, 600), SIGTERM);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(options_and_operands),
 		cmocka_unit_test(faults),
 		cmocka_unit_test(near_names),
+		cmocka_unit_test(signals),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
