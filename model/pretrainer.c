@@ -205,6 +205,18 @@ static enum status update(struct pretrainer *p, struct error *err)
 	return STATUS_OK;
 }
 
+/* An epoch that taught nothing, or that the loss has left the numbers in. */
+static enum status check_epoch(const struct pretrainer *p, struct error *err)
+{
+	const size_t steps = (p->windows.count + p->options.batch - 1) / p->options.batch;
+	const bool none = p->sums.skipped >= (double)steps;
+	if (!none && isfinite(p->sums.loss) && isfinite(p->sums.task_loss))
+		return STATUS_OK;
+	return error_set(err, STATUS_DATA,
+			 "epoch %" PRIu64 ": %s: a lower rate or a bound on the gradient's norm may help", p->epoch,
+			 none ? "no step had a finite gradient" : "the loss is not finite");
+}
+
 enum status pretrainer_step(struct pretrainer *p, bool *ret_ended, struct error *err)
 {
 	if (!p->cut) {
@@ -227,8 +239,9 @@ enum status pretrainer_step(struct pretrainer *p, bool *ret_ended, struct error 
 		p->epoch++;
 		p->next = 0;
 		p->cut = false;
+		status = check_epoch(p, err);
 	}
-	return STATUS_OK;
+	return status;
 }
 
 uint64_t pretrainer_epochs(const struct pretrainer *p)

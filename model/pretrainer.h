@@ -82,8 +82,8 @@ enum status pretrainer_new(const struct pretrainer_options *options, struct netw
 			   struct pretrainer **ret, struct error *err) MUST_CHECK;
 void pretrainer_free(struct pretrainer *p); /* NULL is fine */
 
-/* One step; *ret_ended is true where it was the epoch's last. Errors: STATUS_DATA: many steps in a row had gradients
- * that were not finite. */
+/* One step; *ret_ended is true where it was the epoch's last. Errors: STATUS_DATA: many steps in a row or all of an epoch
+ * had gradients that were not finite, or the epoch's loss is not. */
 enum status pretrainer_step(struct pretrainer *p, bool *ret_ended, struct error *err) MUST_CHECK;
 
 uint64_t pretrainer_epochs(const struct pretrainer *p);      /* finished */

@@ -10,6 +10,7 @@
 #include "tools/threads.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -330,13 +331,43 @@ static enum status train(struct pretrain *p, struct error *err)
 	return status;
 }
 
+/* Weights that went astray may be finite still: what they make of some users' events is not. */
+static enum status check_scores(struct pretrain *p, struct error *err)
+{
+	enum { CASES = 64 };
+	const struct pretrainer_sequences *s = &p->data.sequences;
+	const struct next_item_options options = { .include_seen = true };
+	struct next_item_case cases[CASES];
+	struct next_item_outcome last[CASES] = { { 0 } };
+	struct next_item_outcome task[CASES];
+	size_t count = 0;
+	for (size_t user = 0; user < s->users && count < CASES; user++) {
+		const size_t events = s->offsets[user + 1] - s->offsets[user];
+		const uint32_t *items = s->items + s->offsets[user];
+		if (events > 1 && items[events - 1] >= BACKBONE_FIRST_ITEM)
+			cases[count++] = (struct next_item_case){ items, events - 1, items[events - 1] };
+	}
+	enum status status = next_item_outcomes(pretrainer_network(p->pretrainer), &p->parallel, cases, count, 0,
+						&options, p->non_causal ? NULL : last, task, err);
+	for (size_t i = 0; i < count && !status; i++)
+		if (!isfinite(last[i].log_loss) || !isfinite(task[i].log_loss))
+			status = error_set(
+				err, STATUS_DATA,
+				"%s: not written: the weights give scores that are not finite; a lower --rate "
+				"may help",
+				p->out);
+	return status;
+}
+
 static enum status finish(struct pretrain *p, struct error *err)
 {
 	const struct pretrainer_best *best = pretrainer_best(p->pretrainer);
 	bool task = best->epoch > 0 ? best->task : p->non_causal;
 	pretrainer_restore_best(p->pretrainer);
-	enum status status =
-		backbone_write(p->out, pretrainer_network(p->pretrainer), catalogue_ids(p->data.catalogue), task, err);
+	enum status status = check_scores(p, err);
+	if (!status)
+		status = backbone_write(p->out, pretrainer_network(p->pretrainer), catalogue_ids(p->data.catalogue),
+					task, err);
 	struct backbone *written = NULL;
 	if (!status)
 		status = backbone_load(p->out, &written, err);

@@ -168,6 +168,21 @@ static void wrong_words(void **state)
 	expect(events, "--dilations 30000,30000", STATUS_DATA, "receptive field");
 }
 
+/* Whatever a rate makes of the weights: said, and nothing is written. */
+static void exploding_weights(void **state)
+{
+	static const char *const ways[] = {
+		"--epochs 1 --rate 1e30",
+		"--epochs 1 --rate 1e300",
+		"--epochs 3 --rate 1e36 --clip 0 --average 0",
+		"--epochs 2 --rate 1e25 --validation-users 0 --batch 1000",
+		"--epochs 2 --rate 1e30 --non-causal",
+		"--epochs 1 --rate 1e30 --batch 1000 --json",
+	};
+	for (size_t i = 0; i < CTL_COUNT(ways); i++)
+		expect(events, ways[i], STATUS_DATA, "a lower ");
+}
+
 static void expect_bad(const char *rows, const char *text)
 {
 	char path[256];
@@ -194,6 +209,7 @@ int main(void)
 		cmocka_unit_test(the_same_words_give_the_same_file),
 		cmocka_unit_test(goes_on_from_a_checkpoint),
 		cmocka_unit_test(wrong_words),
+		cmocka_unit_test(exploding_weights),
 		cmocka_unit_test(bad_events),
 	};
 	return cmocka_run_group_tests(tests, begin, end);

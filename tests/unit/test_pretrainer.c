@@ -406,13 +406,14 @@ static void nothing_to_learn_from(void **state)
 	network_free(net);
 }
 
-static void gradients_that_are_not_finite(void **state)
+static void never_finite(uint32_t batch, const char *says)
 {
 	static struct world w;
 	struct error err = { 0 };
 	struct pretrainer_options options = usual_options();
 	bool ended;
 	int good = 0;
+	options.batch = batch;
 	make_world(&w, false);
 	struct network *net = new_network(true);
 	struct pretrainer *p = start(&options, net, &w, &parallel_none);
@@ -420,10 +421,16 @@ static void gradients_that_are_not_finite(void **state)
 	while (pretrainer_step(p, &ended, &err) == STATUS_OK)
 		assert_true(++good < 100);
 	assert_int_equal(err.status, STATUS_DATA);
-	assert_non_null(strstr(err.text, "not finite"));
+	assert_non_null(strstr(err.text, says));
 	assert_true(p->optimizer.step == 0);
 	pretrainer_free(p);
 	network_free(net);
+}
+
+static void gradients_that_are_not_finite(void **state)
+{
+	never_finite(1, "20 steps in a row had gradients that are not finite");
+	never_finite(64, "epoch 1: no step had a finite gradient"); /* of fewer steps */
 }
 
 static void the_best_is_kept(void **state)
