@@ -67,6 +67,14 @@ static void exclude(struct part *part, const struct next_item_case *one, bool va
 		part->excluded[one->history[i]] = value;
 }
 
+static bool all_finite(const float *values, size_t n)
+{
+	bool finite = true;
+	for (size_t i = 0; i < n; i++)
+		finite = finite & (isfinite(values[i]) != 0);
+	return finite;
+}
+
 static struct next_item_outcome judge(const struct job *j, struct part *part, size_t number, float *scores)
 {
 	const struct next_item_case *one = &j->cases[number];
@@ -86,8 +94,10 @@ static struct next_item_outcome judge(const struct job *j, struct part *part, si
 		outcome.rank = metrics_rank(scores, classes, one->target, part->excluded);
 	}
 	exclude(part, one, false);
+	if (!all_finite(scores + BACKBONE_FIRST_ITEM, classes - BACKBONE_FIRST_ITEM))
+		return outcome;
 	const double score = (double)scores[one->target];
-	const double sum = (double)softmax_row(scores, classes, &max);
+	const double sum = (double)softmax_row(scores + BACKBONE_FIRST_ITEM, classes - BACKBONE_FIRST_ITEM, &max);
 	outcome.log_loss = log(sum) - (score - (double)max);
 	return outcome;
 }

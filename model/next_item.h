@@ -26,7 +26,7 @@ struct next_item_options {
 
 struct next_item_outcome { /* of one case */
 	uint32_t rank;     /* UINT32_MAX: the target is not known, or there is no event to rank it from */
-	double log_loss;   /* of the softmax over the whole output layer; NaN likewise */
+	double log_loss;   /* of the softmax over all items; NaN likewise, and where a score is not finite */
 };
 
 /* Ranks each target among the items that its history does not hold (special tokens are no items), from the newest

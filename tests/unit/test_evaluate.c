@@ -198,7 +198,7 @@ static struct expected next_items(uint32_t k, bool task, bool seen)
 		}
 		state_of(NULL, user, history, task, state);
 		scores_of(weight, bias, net->shape.items, state, scores);
-		for (uint32_t i = 0; i < net->shape.items; i++)
+		for (uint32_t i = BACKBONE_FIRST_ITEM; i < net->shape.items; i++)
 			sum += exp(scores[i]);
 		e.log_loss += log(sum) - scores[target];
 		for (size_t i = 0; i < history && !seen; i++)

@@ -140,7 +140,7 @@ static double plain_loss(const struct network *net, uint32_t target, const float
 	const float *weight = net->weights + parameters_find(&net->table, "output.weight")->offset;
 	const float *bias = net->weights + parameters_find(&net->table, "output.bias")->offset;
 	double sum = 0, own = 0;
-	for (uint32_t item = 0; item < net->shape.items; item++) {
+	for (uint32_t item = BACKBONE_FIRST_ITEM; item < net->shape.items; item++) {
 		double score = (double)bias[item];
 		for (uint32_t c = 0; c < CHANNELS; c++)
 			score += (double)state[c] * (double)weight[item * CHANNELS + c];
