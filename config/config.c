@@ -31,26 +31,13 @@ static enum status set_defaults(struct config *c, struct error *err)
 	return STATUS_OK;
 }
 
-static enum status read_flag(struct reader *r, const char *key, const struct node *node, bool *ret)
-{
-	char found[SHOWN_BYTES];
-	const char *text = node->kind == NODE_SCALAR ? node_text(&r->tree, node) : "";
-	bool yes = !strcmp(text, "true") || !strcmp(text, "True") || !strcmp(text, "TRUE");
-	bool no = !strcmp(text, "false") || !strcmp(text, "False") || !strcmp(text, "FALSE");
-	if (node->kind != NODE_SCALAR || !node->plain || (!yes && !no))
-		return reader_refuse(r, node->line, key, "must be true or false%s%s", *text ? ", found " : "",
-				     shown(text, found));
-	*ret = yes;
-	return STATUS_OK;
-}
-
 static enum status read_option(struct reader *r, const struct option *o, const struct node *node)
 {
 	void *field = field_of(r->config, o);
 	if (o->kind == OPTION_WHOLE)
 		return reader_whole(r, o->key, node, o->low, o->high, o->unit, field);
 	if (o->kind == OPTION_FLAG)
-		return read_flag(r, o->key, node, field);
+		return reader_flag(r, o->key, node, field);
 	if (o->kind == OPTION_LIST) {
 		config_list_clear(field);
 		return reader_list(r, o->key, node, field);
@@ -189,19 +176,68 @@ static enum status read_file(int fd, const char *path, char *text, size_t *ret_l
 	return STATUS_OK;
 }
 
-enum status config_load(const char *path, struct config **ret, struct error *err)
+/* *ret is the caller's. */
+static enum status read_path(const char *path, bool or_stdin, char **ret, size_t *ret_length, struct error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const bool from_stdin = or_stdin && !strcmp(path, "-");
+	int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return unreadable(path, err);
-	size_t length = 0;
 	char *text = malloc(NODE_TEXT_MAX_BYTES + 1);
-	enum status s = text ? read_file(fd, path, text, &length, err) : error_set_memory(err);
-	(void)close(fd);
-	if (!s)
-		s = config_parse(path, text, length, ret, err);
+	enum status s = text ? read_file(fd, path, text, ret_length, err) : error_set_memory(err);
+	if (!from_stdin)
+		(void)close(fd);
+	if (s) {
+		free(text);
+		return s;
+	}
+	*ret = text;
+	return STATUS_OK;
+}
+
+enum status config_load(const char *path, struct config **ret, struct error *err)
+{
+	char *text;
+	size_t length = 0;
+	enum status s = read_path(path, false, &text, &length, err);
+	if (s)
+		return s;
+	s = config_parse(path, text, length, ret, err);
 	free(text);
 	return s;
+}
+
+enum status config_parse_tasks(const char *name, const char *text, size_t length, struct config **ret,
+			       struct error *err)
+{
+	struct reader r = { .name = name, .err = err, .config = calloc(1, sizeof *r.config) };
+	if (!r.config)
+		return error_set_memory(err);
+	r.config->path = strdup(name);
+	enum status s = r.config->path ? node_parse(name, text, length, &r.tree, err) : error_set_memory(err);
+	if (!s)
+		s = tasks_read_file(&r);
+	if (!s)
+		s = check_duplicates(&r);
+	node_tree_free(&r.tree);
+	if (s) {
+		config_free(r.config);
+		return s == STATUS_CONFIG ? err->status = STATUS_DATA : s;
+	}
+	*ret = r.config;
+	return STATUS_OK;
+}
+
+enum status config_load_tasks(const char *path, struct config **ret, struct error *err)
+{
+	char *text;
+	size_t length = 0;
+	enum status s = read_path(path, true, &text, &length, err);
+	if (!s) {
+		s = config_parse_tasks(strcmp(path, "-") != 0 ? path : "standard input", text, length, ret, err);
+		free(text);
+	}
+	return s == STATUS_CONFIG ? err->status = STATUS_DATA : s;
 }
 
 void config_free(struct config *c)

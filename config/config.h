@@ -5,16 +5,13 @@
 #define CONFIG_CONFIG_H
 
 #include "base/error.h"
+#include "config/list.h"
+#include "config/task.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-
-struct config_list {
-	char **items;
-	size_t count;
-};
 
 struct config_property { /* one line under `kafka:`, passed to librdkafka as it is */
 	char *name;
@@ -24,15 +21,6 @@ struct config_property { /* one line under `kafka:`, passed to librdkafka as it 
 
 struct config_key { /* where a key stands in the file */
 	char *key;
-	int line;
-};
-
-struct config_task { /* one entry of `tasks:`; the same keys as a task definition file */
-	char *name;
-	char *type; /* classification | ranking | regression */
-	struct config_list labels;
-	char *insertion; /* serial | parallel | side */
-	int64_t bottleneck;
 	int line;
 };
 
@@ -66,6 +54,12 @@ enum status config_load(const char *path, struct config **ret, struct error *err
 /* The same from memory; `name` stands for the file in messages. */
 enum status config_parse(const char *name, const char *text, size_t length, struct config **ret,
 			 struct error *err) MUST_CHECK;
+
+/* A file of task definitions, "-" standard input: one task, whose keys stand by themselves, or a list of them under `tasks`. Of
+ * *ret only tasks and path are filled. Errors as above, but STATUS_DATA for what is wrong in the file. */
+enum status config_load_tasks(const char *path, struct config **ret, struct error *err) MUST_CHECK;
+enum status config_parse_tasks(const char *name, const char *text, size_t length, struct config **ret,
+			       struct error *err) MUST_CHECK;
 
 void config_free(struct config *config); /* NULL is fine */
 

@@ -115,6 +115,19 @@ enum status reader_whole(const struct reader *r, const char *key, const struct n
 	return STATUS_OK;
 }
 
+enum status reader_flag(const struct reader *r, const char *key, const struct node *node, bool *ret)
+{
+	char found[SHOWN_BYTES];
+	const char *text = node->kind == NODE_SCALAR ? node_text(&r->tree, node) : "";
+	bool yes = !strcmp(text, "true") || !strcmp(text, "True") || !strcmp(text, "TRUE");
+	bool no = !strcmp(text, "false") || !strcmp(text, "False") || !strcmp(text, "FALSE");
+	if (node->kind != NODE_SCALAR || !node->plain || (!yes && !no))
+		return reader_refuse(r, node->line, key, "must be true or false%s%s", *text ? ", found " : "",
+				     shown(text, found));
+	*ret = yes;
+	return STATUS_OK;
+}
+
 enum status reader_list(const struct reader *r, const char *key, const struct node *node, struct config_list *ret)
 {
 	struct config_list list = { 0 };

@@ -33,15 +33,15 @@ enum status reader_whole(const struct reader *r, const char *key, const struct n
 			 const char *unit, int64_t *ret) MUST_CHECK;
 enum status reader_list(const struct reader *r, const char *key, const struct node *node,
 			struct config_list *ret) MUST_CHECK;
-void config_list_clear(struct config_list *list); /* frees and zeroes */
+enum status reader_flag(const struct reader *r, const char *key, const struct node *node, bool *ret) MUST_CHECK;
 
 /* kafka.c: the properties under `prefix` ("kafka", or "kafka.ssl" for nested maps). */
 enum status kafka_read(struct reader *r, const char *prefix, const struct node *node) MUST_CHECK;
 enum status kafka_read_property(struct reader *r, const char *key, const struct node *node) MUST_CHECK;
 
-/* task.c */
+/* task_read.c: the value of `tasks:`; a whole file of definitions */
 enum status tasks_read(struct reader *r, const struct node *node) MUST_CHECK;
-void config_task_clear(struct config_task *task);
+enum status tasks_read_file(struct reader *r) MUST_CHECK;
 
 /* check.c: what no single option can tell. */
 enum status config_check(const struct config *config, struct error *err) MUST_CHECK;

@@ -87,6 +87,63 @@ static void print_option(FILE *out, const struct option *o)
 	(void)fputc('\n', out);
 }
 
+static void print_scope(FILE *out, enum task_scope scope)
+{
+	static const char *const names[] = {
+		[TASK_ANY] = "",
+		[TASK_SIDE] = "; side only",
+		[TASK_INSIDE] = "; serial and parallel only",
+		[TASK_CLASSES] = "; not for regression",
+		[TASK_RANKING] = "; ranking only",
+	};
+	(void)fputs(names[scope], out);
+}
+
+/* What a key takes, in brackets. */
+static void print_task_range(FILE *out, const struct task_row *row)
+{
+	switch (row->kind) {
+	case TASK_NAME:
+		(void)fputs("text, must be given", out);
+		break;
+	case TASK_CHOICE:
+		for (const char *c = row->choices; *c; c++)
+			(void)fputs(*c == '|' ? " or " : (const char[]){ *c, '\0' }, out);
+		if (!row->text_default)
+			(void)fputs(", must be given", out);
+		else if (*row->text_default)
+			(void)fprintf(out, ", default %s", row->text_default);
+		break;
+	case TASK_LIST:
+		(void)fputs("list of texts", out);
+		break;
+	case TASK_BLOCKS:
+		(void)fputs("list of numbers", out);
+		break;
+	case TASK_WHOLE:
+		(void)fprintf(out, "%" PRId64 " to %" PRId64 " %s", row->low, row->high, row->unit);
+		if (row->whole_default >= 0)
+			(void)fprintf(out, ", default %" PRId64, row->whole_default);
+		break;
+	case TASK_REAL:
+		(void)fprintf(out, "%g to %g, default %g", row->least, row->most, row->real_default);
+		break;
+	case TASK_FLAG:
+		(void)fprintf(out, "true or false, default %s", row->whole_default ? "true" : "false");
+		break;
+	}
+	print_scope(out, row->scope);
+}
+
+static void print_task_keys(FILE *out)
+{
+	for (size_t i = 0; i < TASK_KEYS; i++) {
+		(void)fprintf(out, "#   %-12s %s (", task_rows[i].name, task_rows[i].text);
+		print_task_range(out, &task_rows[i]);
+		(void)fputs(")\n", out);
+	}
+}
+
 void config_print_sample(FILE *out)
 {
 	const char *before = "";
@@ -103,20 +160,16 @@ void config_print_sample(FILE *out)
 		print_option(out, o);
 		before = o->key;
 	}
-	(void)fputs(
-		"\n# any librdkafka property, passed on as it is, but for those that exactly once rests on\n"
-		"kafka:\n"
-		"    # brokers to begin with: host:port, host:port (text, must be given)\n"
-		"    bootstrap.servers: \"127.0.0.1:9092\"\n"
-		"    # security.protocol: sasl_ssl\n"
-		"    # compression.type: zstd\n"
-		"\n# tasks that exist from the start; not used by this version (list, default [])\n"
-		"#   name        1 to 100 of a-z A-Z 0-9 . _ - (must be given)\n"
-		"#   type        classification, ranking or regression (must be given)\n"
-		"#   labels      classes or target items; absent: they come as they arrive\n"
-		"#   insertion   serial, parallel or side (default side)\n"
-		"#   bottleneck  width of the patch (1 to 65536 units, default 16)\n"
-		"# - {name: gender, type: classification, labels: [F, M], insertion: side, bottleneck: 16}\n"
-		"tasks: []\n",
-		out);
+	(void)fputs("\n# any librdkafka property, passed on as it is, but for those that exactly once rests on\n"
+		    "kafka:\n"
+		    "    # brokers to begin with: host:port, host:port (text, must be given)\n"
+		    "    bootstrap.servers: \"127.0.0.1:9092\"\n"
+		    "    # security.protocol: sasl_ssl\n"
+		    "    # compression.type: zstd\n"
+		    "\n# tasks that exist from the start; not used by this version (list, default [])\n",
+		    out);
+	print_task_keys(out);
+	(void)fputs("# - {name: gender, type: classification, labels: [F, M], insertion: side, bottleneck: 16}\n"
+		    "tasks: []\n",
+		    out);
 }

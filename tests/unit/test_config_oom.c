@@ -7,13 +7,14 @@
 
 #include <cmocka.h>
 
-static const char text[] = "backbone: b\n"
-			   "state_dir: s\n"
-			   "kafka: {bootstrap.servers: h, ssl: {ca.location: /ca}}\n"
-			   "interactions: {event_types: [a, b], topic: other}\n"
-			   "tasks:\n"
-			   "- {name: a, type: classification, labels: [x, y, z]}\n"
-			   "- {name: b, type: ranking, insertion: serial}\n";
+static const char text[] =
+	"backbone: b\n"
+	"state_dir: s\n"
+	"kafka: {bootstrap.servers: h, ssl: {ca.location: /ca}}\n"
+	"interactions: {event_types: [a, b], topic: other}\n"
+	"tasks:\n"
+	"- {name: a, type: classification, labels: [x, y, z]}\n"
+	"- {name: b, type: ranking, insertion: serial, blocks: [1, 0], norms: true, loss: hard, rate: 0.01}\n";
 
 /* Fails each allocation in turn: every one is an error that says so, and nothing leaks (the sanitizers watch). */
 static void every_allocation_may_fail(void **state)
