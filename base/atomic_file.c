@@ -50,7 +50,7 @@ static bool sync_directory(const char *path)
 static enum status write_in_place(const char *path, const struct atomic_file_part parts[], size_t count,
 				  struct error *err)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return refuse(path, err);
 	bool done = write_all(fd, parts, count);
@@ -67,6 +67,13 @@ static bool name_temporary(const char *path, char temporary[PATH_MAX])
 	return *path && snprintf(temporary, PATH_MAX, "%s.%ld.tmp", path, (long)getpid()) < PATH_MAX;
 }
 
+/* A device, a pipe, or a link, which is nobody's to replace: /dev/stdout is one. */
+static bool is_in_place(const char *path)
+{
+	struct stat about;
+	return lstat(path, &about) == 0 && !S_ISREG(about.st_mode);
+}
+
 enum status atomic_file_try(const char *path, struct error *err)
 {
 	struct stat before;
@@ -78,7 +85,7 @@ enum status atomic_file_try(const char *path, struct error *err)
 		errno = EISDIR;
 		return refuse(path, err);
 	}
-	if (there && !S_ISREG(before.st_mode))
+	if (there && is_in_place(path))
 		return STATUS_OK;
 	int fd = name_temporary(path, temporary) ? open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : -1;
 	if (fd < 0)
@@ -90,8 +97,7 @@ enum status atomic_file_try(const char *path, struct error *err)
 
 enum status atomic_file_write(const char *path, const struct atomic_file_part parts[], size_t count, struct error *err)
 {
-	struct stat before;
-	if (stat(path, &before) == 0 && !S_ISREG(before.st_mode))
+	if (is_in_place(path))
 		return write_in_place(path, parts, count, err);
 	char temporary[PATH_MAX];
 	if (!name_temporary(path, temporary))

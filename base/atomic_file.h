@@ -1,6 +1,6 @@
 /* Files that appear whole or not at all: written beside their place, synced, and renamed into it.
  *
- * What is no regular file (/dev/stdout, a pipe) is written as it is. One thread. */
+ * What is no regular file (a pipe, a link as /dev/stdout) is written as it is. One thread. */
 #ifndef BASE_ATOMIC_FILE_H
 #define BASE_ATOMIC_FILE_H
 
