@@ -36,7 +36,9 @@ static const char usage[] =
 	"\n"
 	"Exit codes: 0 done, 64 usage, 65 bad data, 66 no such input, 69 broker unavailable, 70 a bug, 71 out of "
 	"memory,\n"
-	"74 input/output, 78 configuration, or another process has taken this one's name.\n";
+	"74 input/output, 78 configuration (also: it names a file that cannot be read), or another process has taken "
+	"this\n"
+	"one's name.\n";
 
 static enum status take_check(const char *argument, enum check *ret, struct error *err)
 {
@@ -116,6 +118,7 @@ static void warn_of_unused(const struct config *config)
 static enum status run(const struct options *o, struct error *err)
 {
 	struct parts parts = { 0 };
+	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2) */
 	enum status s = parts_load(o->config, &parts, err);
 	if (!s)
 		choose_log_level(parts.config->log_level);
@@ -181,7 +184,6 @@ int main(int argc, char **argv)
 	block_stop_signals(SIG_BLOCK);
 	blas_choose_core(argv);
 	raise_descriptors();
-	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2) */
 	enum status s = dispatch(argc, argv, &err);
 	if (s)
 		(void)fprintf(stderr, "peterd: %s\n", err.text);

@@ -114,6 +114,8 @@ static enum status look(struct demo *d, struct error *err)
 	if (!status)
 		status = feed_poll(d->feed, err);
 	demo_view_show(&d->view, d->tracker);
+	if (!status && ferror(stdout))
+		return error_set_errno(err, "standard output");
 	return status;
 }
 

@@ -62,6 +62,38 @@ def ctl_outputs(site):
     assert done.returncode == 74, f"a full standard output: {done.returncode}"
 
 
+@scenario(timeout_s=90)
+def ctl_pipe(site):
+    """A reader of standard output that goes away ends a command by SIGPIPE, without a word, and what it made is removed."""
+    site.create(1)
+    stream = site.stream(66)
+    backbone = site.backbone(stream, channels=64)
+    daemon = site.daemon(backbone).start()
+    daemon.wait_ready()
+    site.produce(stream.take(500) + [(b"u", b"no Avro", [])])
+    site.settle(daemon=daemon)
+    events = os.path.join(site.folder, "events.csv")
+    with open(events, "w") as out:
+        out.write("user_id,item_id,timestamp\nu,a,1\n")
+    for command in (["inspect", backbone.path], ["inspect", "--json", backbone.path], ["schema"], ["--help"],
+                    ["embed", "--backbone", backbone.path, "--events", events, "--out", "/dev/stdout"],
+                    ["watch", "--config", daemon.path, "--from-beginning"],
+                    ["watch", "--config", daemon.path, "--from-beginning", "--json"],
+                    ["deadletter", "list", "--config", daemon.path], ["demo", "--seconds", "20"]):
+        temporary = os.path.join(site.folder, "tmp")
+        os.makedirs(temporary, exist_ok=True)
+        piped = subprocess.Popen([site.peterctl, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 env={**os.environ, "TMPDIR": temporary}, preexec_fn=die_with_parent)
+        piped.stdout.close()
+        said = piped.stderr.read().decode()
+        code = piped.wait(30)
+        assert (code, said) == (-signal.SIGPIPE, ""), f"peterctl {' '.join(command)}: {code}, {said!r}"
+        assert not os.listdir(temporary), f"{command} left {os.listdir(temporary)}"
+    printed = subprocess.Popen([site.peterd, "--print-config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    printed.stdout.close()
+    assert (printed.stderr.read(), printed.wait(30)) == (b"", -signal.SIGPIPE)
+
+
 @scenario(timeout_s=60)
 def ctl_inspect(site):
     """inspect --json sums a backbone up, and does so for none that would be refused."""
