@@ -176,8 +176,6 @@ static enum status load(struct finetune_command *c, struct error *err)
 	if (!status)
 		status = task_data_load(c->labels, c->task, c->options.spec.type, c->labels_list ? &declared : NULL,
 					c->audience, &c->data, err);
-	if (!status)
-		task_data_say(&c->data, c->labels);
 	return status;
 }
 
@@ -213,8 +211,11 @@ static enum status train(struct finetune_command *c, struct error *err)
 	enum status status = finetune_new(o, &input, &c->parallel, &c->finetune, err);
 	if (status == STATUS_DATA)
 		return error_prefix(err, "%s", c->labels);
+	if (status)
+		return status;
+	task_data_say(&c->data, c->labels);
 	ctl_stop_on_signals();
-	return status ? status : finetune_run(c->finetune, &c->result, err);
+	return finetune_run(c->finetune, &c->result, err);
 }
 
 static enum status save(struct finetune_command *c, struct error *err)

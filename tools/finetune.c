@@ -3,6 +3,7 @@
 #include "model/metrics.h"
 #include "tools/finetune_private.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,16 +147,26 @@ static void standardise(struct finetune *f)
 static enum status check(const struct finetune *f, struct error *err)
 {
 	const struct task_data *data = f->input.data;
-	if (data->count == 0)
-		return error_set(err, STATUS_DATA,
-				 "task %s: no label of a user with earlier events (%zu rows, %zu of unknown users)",
-				 f->input.task, data->rows, data->unknown);
+	if (task_data_check(data, f->input.task, err))
+		return err->status;
 	if (f->options.spec.type != PATCH_REGRESSION && data->classes < 2)
 		return error_set(err, STATUS_DATA, "task %s: all labels are %.64s, nothing can be told apart",
 				 f->input.task, data->labels[0]);
 	if (data->count > UINT32_MAX || audience_users(f->input.audience) > UINT32_MAX)
 		return error_set(err, STATUS_DATA, "task %s: more than %u examples", f->input.task, UINT32_MAX);
 	return STATUS_OK;
+}
+
+/* A batch of nothing but weights of about 0 would be no step. */
+static enum status check_weights(const struct finetune *f, const uint32_t *indices, size_t count, const char *whose,
+				 struct error *err)
+{
+	bool any = count == 0;
+	for (size_t i = 0; i < count && !any; i++)
+		any = f->examples[indices[i]].weight >= FLT_MIN;
+	return any ? STATUS_OK
+		   : error_set(err, STATUS_DATA, "task %s: all weights of the examples %s are 0, or almost",
+			       f->input.task, whose);
 }
 
 static enum status prepare(struct finetune *f, struct error *err)
@@ -169,6 +180,10 @@ static enum status prepare(struct finetune *f, struct error *err)
 		status = split(f, err);
 	if (!status && f->training_count == 0)
 		status = error_set(err, STATUS_DATA, "task %s: all examples are kept for validation", f->input.task);
+	if (!status)
+		status = check_weights(f, f->training, f->training_count, "trained with", err);
+	if (!status)
+		status = check_weights(f, f->validation, f->validation_count, "kept for validation", err);
 	if (!status && f->options.spec.type == PATCH_REGRESSION)
 		standardise(f);
 	if (!status && f->options.balanced)

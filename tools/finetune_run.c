@@ -176,6 +176,22 @@ static bool finished(const struct run *r)
 	return r->result->epochs >= f->options.epochs || stale || ctl_stopping();
 }
 
+/* Weights that went astray may be finite still: the losses that they make are not. */
+static enum status check_loss(struct run *r, struct error *err)
+{
+	enum { EXAMPLES = 1024 };
+	struct finetune *f = r->f;
+	const size_t some = f->training_count < EXAMPLES ? f->training_count : EXAMPLES;
+	const struct tuner_batch batch = { f->examples, f->training, some };
+	struct tuner_sums sums;
+	const bool judged = f->validation_count > 0;
+	tuner_loss(f->tuner, &batch, &sums);
+	if (isfinite(sums.loss) && !(judged && !isfinite(r->result->best_loss)))
+		return STATUS_OK;
+	return error_set(err, STATUS_DATA,
+			 "task %s: the trained weights give losses that are not finite; lower --rate?", f->input.task);
+}
+
 static enum status train(struct run *r, struct error *err)
 {
 	struct finetune *f = r->f;
@@ -190,10 +206,12 @@ static enum status train(struct run *r, struct error *err)
 	for_both(f, r->result->best_epoch > 0 ? &r->best : &r->average, 0, give);
 	if (r->result->best_epoch == 0)
 		r->result->best_epoch = r->result->epochs;
+	r->result->stopped = ctl_stopping();
+	if (!r->result->stopped && check_loss(r, err))
+		return err->status;
 	if (f->patch->spec.type == PATCH_REGRESSION)
 		patch_rescale(f->patch, f->scale, f->mean);
 	r->result->examples_per_second = r->seconds > 0 ? (double)r->trained / r->seconds : 0;
-	r->result->stopped = ctl_stopping();
 	return STATUS_OK;
 }
 

@@ -20,6 +20,7 @@ struct label {
 
 struct loader {
 	struct labels_file *file;
+	const char *task;
 	enum patch_type type;
 	bool closed; /* no labels but those that are known */
 	const struct audience *audience;
@@ -27,6 +28,16 @@ struct loader {
 	struct task_data *data;
 	size_t capacity;
 };
+
+/* Of the forms that strtod takes, "12", "-0.5", "1e3": neither hexadecimal ones nor names. */
+static bool is_decimal(const void *text, size_t length)
+{
+	const char *at = text;
+	for (size_t i = 0; i < length; i++)
+		if (!memchr("0123456789+-.eE", at[i], 15))
+			return false;
+	return true;
+}
 
 static struct label *add_label(struct loader *l, const void *text, size_t length)
 {
@@ -37,7 +48,7 @@ static struct label *add_label(struct loader *l, const void *text, size_t length
 	memcpy(label->text, text, length);
 	errno = 0;
 	label->value = strtod(label->text, &end);
-	label->numeric = end != label->text && !*end && errno == 0 && isfinite(label->value);
+	label->numeric = end != label->text && !*end && errno == 0 && is_decimal(text, length);
 	label->number = l->data->classes++;
 	HASH_ADD_KEYPTR(hh, l->labels, label->text, length, label);
 	if (!label->hh.tbl) { /* uthash found no memory */
@@ -53,6 +64,10 @@ static enum status read_target(struct loader *l, const struct labels_row *row, s
 	if (l->type == PATCH_REGRESSION) {
 		double value = 0;
 		enum status status = labels_file_number(l->file, row, &value, err);
+		if (!status && !is_decimal(row->label.data, row->label.length))
+			return labels_file_fault(l->file, err, "label %.*s is not a decimal number",
+						 row->label.length < 64 ? (int)row->label.length : 64,
+						 (const char *)row->label.data);
 		e->value = (float)value;
 		if (!status && !isfinite(e->value))
 			return labels_file_fault(l->file, err, "label %g is too large", value);
@@ -61,9 +76,9 @@ static enum status read_target(struct loader *l, const struct labels_row *row, s
 	struct label *label = NULL;
 	HASH_FIND(hh, l->labels, row->label.data, row->label.length, label);
 	if (!label && l->closed)
-		return labels_file_fault(l->file, err, "label %.*s is none of the %u known",
+		return labels_file_fault(l->file, err, "label %.*s is none of the %u known of task %s",
 					 row->label.length < 64 ? (int)row->label.length : 64,
-					 (const char *)row->label.data, l->data->classes);
+					 (const char *)row->label.data, l->data->classes, l->task);
 	if (!label)
 		label = add_label(l, row->label.data, row->label.length);
 	if (!label)
@@ -246,7 +261,7 @@ enum status task_data_load(const char *path, const char *task, enum patch_type t
 			   const struct audience *audience, struct task_data *ret, struct error *err)
 {
 	struct task_data data = { 0 };
-	struct loader l = { .type = type, .audience = audience, .data = &data };
+	struct loader l = { .task = task, .type = type, .audience = audience, .data = &data };
 	enum status status = labels_file_open_task(path, task, &l.file, err);
 	if (!status)
 		status = load(&l, type == PATCH_REGRESSION ? NULL : known, err);
@@ -270,6 +285,17 @@ void task_data_free(struct task_data *data)
 	free(data->labels);
 	free(data->examples);
 	*data = (struct task_data){ 0 };
+}
+
+enum status task_data_check(const struct task_data *data, const char *task, struct error *err)
+{
+	if (data->count > 0)
+		return STATUS_OK;
+	if (data->rows == 0)
+		return error_set(err, STATUS_DATA, "no row is of task %s", task);
+	return error_set(err, STATUS_DATA,
+			 "task %s: no label of a user with earlier events (%zu rows, %zu of unknown users)", task,
+			 data->rows, data->unknown);
 }
 
 void task_data_say(const struct task_data *data, const char *path)

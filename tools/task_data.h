@@ -42,10 +42,13 @@ struct task_labels { /* the labels that rows may have */
 
 /* Reads the rows of `task` (all, where the file has no column task). `known` NULL: labels are what occurs, numbers first in
  * their order, then texts by their bytes. Errors: STATUS_DATA naming file and line (a label that is not known, a regression's
- * that is no number, ...), STATUS_NO_INPUT, STATUS_IO, STATUS_MEMORY. No example at all is none. */
+ * that is no decimal number, ...), STATUS_NO_INPUT, STATUS_IO, STATUS_MEMORY. No example at all is none. */
 enum status task_data_load(const char *path, const char *task, enum patch_type type, const struct task_labels *known,
 			   const struct audience *audience, struct task_data *ret, struct error *err) MUST_CHECK;
 void task_data_free(struct task_data *data); /* zeroes it */
+
+/* Errors: STATUS_DATA where there is no example, with what there is instead. */
+enum status task_data_check(const struct task_data *data, const char *task, struct error *err) MUST_CHECK;
 
 /* What was left out, one line on stderr; nothing where nothing was. */
 void task_data_say(const struct task_data *data, const char *path);

@@ -121,6 +121,8 @@ static void bad_rows(void **state)
 	} cases[] = {
 		{ PATCH_REGRESSION, "user_id,label\nu,1\nu,many\n", ": line 3: label many is not a finite number" },
 		{ PATCH_REGRESSION, "user_id,label\nu,nan\n", ": line 2: label nan is not a finite number" },
+		{ PATCH_REGRESSION, "user_id,label\nu,inf\n", ": line 2: label inf is not a finite number" },
+		{ PATCH_REGRESSION, "user_id,label\nu,0x1p4\n", ": line 2: label 0x1p4 is not a decimal number" },
 		{ PATCH_REGRESSION, "user_id,label\nu,1e300\n", ": line 2: label 1e+300 is too large" },
 		{ PATCH_RANKING, "user_id,label\n,a\n", ": line 2: user_id is empty" },
 		{ PATCH_RANKING, "user_id,label\nu,\n", ": line 2: label is empty" },
@@ -143,6 +145,25 @@ static void nothing_to_learn_from(void **state)
 	assert_int_equal(d.rows, 0);
 	assert_int_equal(d.count, 0);
 	assert_int_equal(d.classes, 0);
+	assert_int_equal(task_data_check(&d, "age", &err), STATUS_DATA);
+	assert_string_equal(err.text, "no row is of task age");
+	task_data_free(&d);
+	assert_int_equal(load("user_id,label\nnobody,a\n", PATCH_CLASSIFICATION, NULL, &d, &err), STATUS_OK);
+	assert_int_equal(task_data_check(&d, "age", &err), STATUS_DATA);
+	assert_string_equal(err.text, "task age: no label of a user with earlier events (1 rows, 1 of unknown users)");
+	task_data_free(&d);
+}
+
+/* Hexadecimal digits are a text like any other, behind the numbers. */
+static void numbers_are_decimal(void **state)
+{
+	struct error err;
+	struct task_data d;
+	assert_int_equal(load("user_id,label\nu,0x2\nv,10\nu,9\n", PATCH_CLASSIFICATION, NULL, &d, &err), STATUS_OK);
+	assert_int_equal(d.classes, 3);
+	assert_string_equal(d.labels[0], "9");
+	assert_string_equal(d.labels[1], "10");
+	assert_string_equal(d.labels[2], "0x2");
 	task_data_free(&d);
 }
 
@@ -155,6 +176,7 @@ int main(void)
 		cmocka_unit_test(repeated_rows),
 		cmocka_unit_test(bad_rows),
 		cmocka_unit_test(nothing_to_learn_from),
+		cmocka_unit_test(numbers_are_decimal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
