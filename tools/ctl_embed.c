@@ -88,6 +88,14 @@ struct embed {
 	bool incremental;
 };
 
+static enum status load_users(const struct embed *e, struct audience **ret, struct error *err)
+{
+	enum status status = audience_load(e->events, ret, err);
+	if (!status && e->users_out && user_ids_check(*ret, err))
+		status = error_prefix(err, "--users-out: %s", e->events);
+	return status;
+}
+
 static enum status write_rows(const struct embed *e, const struct audience *a, const float *rows, size_t dim,
 			      struct error *err)
 {
@@ -103,6 +111,8 @@ static enum status compute_frozen(const struct embed *e, const struct backbone *
 	enum status status = rows ? backbone_workspace_new(b, &ws, err) : error_set_memory(err);
 	if (!status)
 		status = e->incremental ? embed_incremental(b, ws, a, rows, err) : embed_batch(b, ws, a, rows, err);
+	if (!status && user_rows_check(rows, audience_users(a), backbone_dim(b), err))
+		status = error_prefix(err, "%s: embeddings", e->backbone);
 	if (!status)
 		status = write_rows(e, a, rows, backbone_dim(b), err);
 	backbone_workspace_free(ws);
@@ -120,7 +130,7 @@ static enum status embed_frozen(const struct embed *e, struct error *err)
 		status = error_set(err, STATUS_USAGE, "--incremental: %s is not causal and has no streaming path",
 				   e->backbone);
 	if (!status)
-		status = audience_load(e->events, &audience, err);
+		status = load_users(e, &audience, err);
 	if (!status)
 		status = blas_reserve(1, err);
 	if (!status)
@@ -140,6 +150,8 @@ static enum status compute_patched(const struct embed *e, const struct patched *
 	enum status status = rows ? user_items_make(a, p->trunk.vocabulary, &items, err) : error_set_memory(err);
 	if (!status)
 		status = user_rows_compute(&all, true, rows, err);
+	if (status == STATUS_DATA)
+		(void)error_prefix(err, "%s: embeddings", e->patch);
 	if (!status)
 		status = write_rows(e, a, rows, dim, err);
 	user_items_free(&items);
@@ -157,7 +169,7 @@ static enum status embed_patched(const struct embed *e, struct error *err)
 		return error_set(err, STATUS_USAGE, "--incremental: not with --patch");
 	enum status status = patched_load(e->backbone, e->patch, &patched, err);
 	if (!status)
-		status = audience_load(e->events, &audience, err);
+		status = load_users(e, &audience, err);
 	if (!status)
 		status = threads_new(threads_cores(), &threads, err);
 	if (!status) {

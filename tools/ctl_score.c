@@ -32,6 +32,8 @@ static enum status score(struct score *s, struct error *err)
 		status = patched_load(s->backbone, s->patch_path, &s->patched, err);
 	if (!status)
 		status = audience_load(s->events, &s->audience, err);
+	if (!status && s->users_out && user_ids_check(s->audience, err))
+		status = error_prefix(err, "--users-out: %s", s->events);
 	if (!status)
 		status = user_items_make(s->audience, s->patched.trunk.vocabulary, &s->items, err);
 	if (!status)
@@ -44,6 +46,8 @@ static enum status score(struct score *s, struct error *err)
 	const uint32_t classes = s->patched.patch->classes;
 	s->rows = calloc(users + 1, ((size_t)classes + 1) * sizeof *s->rows);
 	status = s->rows ? user_rows_compute(&rows, false, s->rows, err) : error_set_memory(err);
+	if (status == STATUS_DATA)
+		return error_prefix(err, "%s: scores", s->patch_path);
 	if (!status)
 		status = npy_write(s->out, s->rows, users, classes, err);
 	if (!status && s->users_out)

@@ -1,10 +1,12 @@
 /* Next-item metrics of a backbone. */
 #include "tools/evaluate.h"
 
+#include "model/backbone.h"
 #include "model/next_item.h"
 #include "tools/ctl.h"
 #include "tools/next_item_cases.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +23,7 @@ static enum status load_cases(const struct evaluate *e, struct next_item_cases *
 	return status;
 }
 
-/* Whether from the task token's state. */
+/* Whether from the task token's state; and whether the file can do what is asked for. */
 static enum status choose_state(const struct evaluate *e, bool *ret, struct error *err)
 {
 	const bool causal = e->trunk.net->shape.causal;
@@ -32,6 +34,9 @@ static enum status choose_state(const struct evaluate *e, bool *ret, struct erro
 		return error_set(err, STATUS_USAGE,
 				 "--from: %s is not causal: only the task token's state (tcl) ranks next items",
 				 e->backbone);
+	if (e->negatives > (int64_t)e->trunk.net->shape.items - BACKBONE_FIRST_ITEM - 1)
+		return error_set(err, STATUS_USAGE, "--negatives: %" PRId64 ", and %s has %" PRIu32 " items",
+				 e->negatives, e->backbone, e->trunk.net->shape.items - BACKBONE_FIRST_ITEM);
 	*ret = e->from ? !strcmp(e->from, "tcl") : e->trunk.task || !causal;
 	return STATUS_OK;
 }
@@ -49,6 +54,10 @@ static enum status rank_all(struct evaluate *e, const struct next_item_cases *ca
 		status = next_item_outcomes(e->trunk.net, &e->parallel, cases->list + first, n, first, &options,
 					    task ? NULL : outcomes, task ? outcomes : NULL, err);
 		for (size_t i = 0; i < n && !status; i++) {
+			if (outcomes[i].rank != UINT32_MAX && !isfinite(outcomes[i].log_loss))
+				status = error_set(err, STATUS_DATA,
+						   "%s: user %zu: a score is not finite: the weights are too large",
+						   e->backbone, first + i + 1);
 			evaluate_ranks_add(e, ranks, outcomes[i].rank);
 			evaluate_mean_add(loss, outcomes[i].log_loss);
 		}

@@ -6,7 +6,9 @@
 #include "model/tuner.h"
 #include "tools/ctl.h"
 #include "tools/task_data.h"
+#include "tools/user_rows.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,8 +51,13 @@ static uint32_t row_of(const struct task *t, uint64_t hash)
 	return found ? found->row : UINT32_MAX;
 }
 
+/* What ranks are made of; at least one of the labels must have a row. */
 static enum status index_rows(struct task *t, struct error *err)
 {
+	const uint32_t classes = t->patch->classes;
+	if (t->e->negatives > 0 && t->e->negatives >= (int64_t)classes)
+		return error_set(err, STATUS_USAGE, "--negatives: %" PRId64 ", and %s has %" PRIu32 " targets",
+				 t->e->negatives, t->e->patch, classes);
 	t->rows = calloc((size_t)t->patch->classes + 1, sizeof *t->rows);
 	t->excluded = calloc((size_t)t->patch->classes + 1, sizeof *t->excluded);
 	t->marks = calloc((size_t)t->patch->classes + 1, sizeof *t->marks);
@@ -59,8 +66,14 @@ static enum status index_rows(struct task *t, struct error *err)
 	evaluate_ranks_start(t->e, &t->ranks);
 	for (uint32_t i = 0; i < t->patch->classes; i++)
 		t->rows[i] = (struct label_row){ hash_item(t->patch->labels[i], strlen(t->patch->labels[i])), i };
-	qsort(t->rows, t->patch->classes, sizeof *t->rows, by_hash);
-	return STATUS_OK;
+	qsort(t->rows, classes, sizeof *t->rows, by_hash);
+	for (size_t i = 0; i < t->data.count; i++) {
+		const char *label = t->data.labels[t->data.examples[i].target];
+		if (row_of(t, hash_item(label, strlen(label))) != UINT32_MAX)
+			return STATUS_OK;
+	}
+	return error_set(err, STATUS_DATA, "%s: no label is one of the %" PRIu32 " targets of %s", t->e->labels,
+			 classes, t->e->patch);
 }
 
 static enum status load(struct task *t, struct error *err)
@@ -73,18 +86,18 @@ static enum status load(struct task *t, struct error *err)
 	if (unnamed)
 		(void)fprintf(stderr, "peterctl: %s: does not say which backbone it belongs to\n", e->patch);
 	const struct task_labels known = { (const char *const *)t->patch->labels, t->patch->classes };
+	const char *task = e->task ? e->task : t->patch->task;
 	status = audience_load(e->events, &t->audience, err);
 	if (!status)
-		status = task_data_load(e->labels, e->task ? e->task : t->patch->task, t->patch->spec.type,
+		status = task_data_load(e->labels, task, t->patch->spec.type,
 					t->patch->spec.type == PATCH_CLASSIFICATION ? &known : NULL, t->audience,
 					&t->data, err);
-	if (!status)
-		task_data_say(&t->data, e->labels);
-	if (!status && t->data.count == 0)
-		status = error_set(err, STATUS_DATA, "%s: no label of task %s has events before it", e->labels,
-				   e->task ? e->task : t->patch->task);
+	if (!status && task_data_check(&t->data, task, err))
+		status = error_prefix(err, "%s", e->labels);
 	if (!status && t->patch->spec.type == PATCH_RANKING)
 		status = index_rows(t, err);
+	if (!status)
+		task_data_say(&t->data, e->labels);
 	return status;
 }
 
@@ -168,8 +181,11 @@ static enum status score(struct task *t, struct error *err)
 	for (size_t first = 0; first < t->data.count && !status; first += once) {
 		const size_t n = t->data.count - first < once ? t->data.count - first : once;
 		const struct tuner_batch batch = { .examples = t->examples + first, .count = n };
-		tuner_scores(tuner, &batch, ranking ? t->scores : t->scores + first * t->patch->classes);
-		for (size_t i = 0; i < n && ranking; i++)
+		float *scores = ranking ? t->scores : t->scores + first * t->patch->classes;
+		tuner_scores(tuner, &batch, scores);
+		if (user_rows_check(scores, n, t->patch->classes, err))
+			status = error_prefix(err, "%s: scores", t->e->patch);
+		for (size_t i = 0; i < n && ranking && !status; i++)
 			add_rank(t, first + i, t->scores + i * t->patch->classes);
 		ctl_progress_show(&progress, (int64_t)(first + n));
 	}

@@ -4,7 +4,9 @@
 #include "model/tuner.h"
 #include "tools/ctl.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { AT_ONCE = 64 }; /* users of one part */
 
@@ -60,7 +62,26 @@ enum status user_rows_compute(const struct user_rows *r, bool embeddings, float 
 	ctl_progress_end(&progress, (int64_t)users);
 	tuner_free(tuner);
 	free(examples);
-	return status;
+	return status ? status : user_rows_check(out, users, width, err);
+}
+
+enum status user_rows_check(const float *values, size_t rows, size_t columns, struct error *err)
+{
+	for (size_t i = 0; i < rows * columns; i++)
+		if (!isfinite(values[i]))
+			return error_set(err, STATUS_DATA, "row %zu: a value is not finite: the weights are too large",
+					 i / columns + 1);
+	return STATUS_OK;
+}
+
+enum status user_ids_check(const struct audience *a, struct error *err)
+{
+	for (size_t user = 0; user < audience_users(a); user++) {
+		const struct slice id = audience_user(a, user);
+		if (memchr(id.data, '\n', id.length) || memchr(id.data, '\r', id.length))
+			return error_set(err, STATUS_DATA, "row %zu: the user_id holds a line break", user + 1);
+	}
+	return STATUS_OK;
 }
 
 enum status user_ids_write(const char *path, const struct audience *a, struct error *err)

@@ -31,10 +31,16 @@ struct user_rows {
 };
 
 /* The task's scores of each user, [users, C], or where `embeddings` the states that the head reads, [users, d]. Errors:
- * STATUS_MEMORY. */
+ * STATUS_DATA (one is not finite: the weights are too large), STATUS_MEMORY. */
 enum status user_rows_compute(const struct user_rows *r, bool embeddings, float *out, struct error *err) MUST_CHECK;
+
+/* Whether each id fits on a line of its own. Errors: STATUS_DATA, with the row. */
+enum status user_ids_check(const struct audience *a, struct error *err) MUST_CHECK;
 
 /* A text file of the users' ids, a line a row. Errors: STATUS_IO, STATUS_MEMORY. */
 enum status user_ids_write(const char *path, const struct audience *a, struct error *err) MUST_CHECK;
+
+/* Errors: STATUS_DATA where one of [rows, columns] is not finite. */
+enum status user_rows_check(const float *values, size_t rows, size_t columns, struct error *err) MUST_CHECK;
 
 #endif

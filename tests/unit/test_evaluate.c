@@ -521,7 +521,8 @@ static void faults(void **state)
 		  "line 3: label w is none of" },
 		{ { "--patch", t.patch_path, "--events", events_path, "--labels", labels, "--task", "none" },
 		  STATUS_DATA,
-		  "no label of task none" },
+		  "no row is of task none" },
+		{ { "--events", events_path, "--negatives", "1000" }, STATUS_USAGE, "--negatives: 1000, and " },
 		{ { "--patch", backbone_path, "--events", events_path, "--labels", labels }, STATUS_DATA, "format" },
 	};
 	for (size_t i = 0; i < CTL_COUNT(cases); i++) {
@@ -536,6 +537,57 @@ static void faults(void **state)
 	}
 	(void)unlink(labels);
 	(void)unlink(lines);
+	close_task(&t);
+}
+
+/* A ranking task whose labels are none of its targets, or fewer than are to be drawn. */
+static void no_targets(void **state)
+{
+	static const char *const two[] = { "film a", "film b" };
+	struct task t = make_task(PATCH_RANKING, two, 2);
+	struct error err = { 0 };
+	char out[4096], labels[256], known[256];
+	text_file_make(".csv", "user_id,label\nu3,x\nu4,w\n", 24, labels);
+	text_file_make(".csv", "user_id,label\nu3,film a\n", 24, known);
+	const char *const words[] = { "--patch", t.patch_path, "--events", events_path, "--labels", labels, NULL };
+	assert_int_equal(run(words, out, &err), STATUS_DATA);
+	assert_non_null(strstr(err.text, "no label is one of the 2 targets of "));
+	const char *const drawn[] = { "--patch", t.patch_path,  "--events", events_path, "--labels",
+				      known,     "--negatives", "2",        NULL };
+	assert_int_equal(run(drawn, out, &err), STATUS_USAGE);
+	assert_non_null(strstr(err.text, "--negatives: 2, and "));
+	(void)unlink(labels);
+	(void)unlink(known);
+	close_task(&t);
+}
+
+/* Weights that are finite, and whose scores are not. */
+static void huge_weights(void **state)
+{
+	struct task t = make_task(PATCH_CLASSIFICATION, classes, CLASSES);
+	struct error err = { 0 };
+	char out[4096], path[256], labels[256];
+	for (size_t i = 0; i < t.patch->table.floats; i++)
+		t.patch->weights[i] = 3e38F;
+	assert_int_equal(patch_save(t.patch, t.patch_path, &err), STATUS_OK);
+	text_file_make(".csv", "user_id,label\nu3,x\n", 19, labels);
+	const char *const words[] = { "--patch", t.patch_path, "--events", events_path, "--labels", labels, NULL };
+	assert_int_equal(run(words, out, &err), STATUS_DATA);
+	assert_non_null(strstr(err.text, ": scores: row 1: a value is not finite"));
+	assert_non_null(strstr(err.text, t.patch_path));
+	struct network *huge = fixture_network(&net->shape, 3);
+	const struct parameter *weight = parameters_find(&huge->table, "output.weight");
+	for (size_t i = 0; i < weight->count; i++)
+		huge->weights[weight->offset + i] = 3e38F;
+	text_file_make(".safetensors", "", 0, path);
+	assert_int_equal(backbone_write(path, huge, ids, false, &err), STATUS_OK);
+	const char *const plain[] = { "--events", events_path, NULL };
+	assert_int_equal(run_with(path, plain, out, &err), STATUS_DATA);
+	assert_non_null(strstr(err.text, "a score is not finite"));
+	assert_non_null(strstr(err.text, path));
+	network_free(huge);
+	(void)unlink(path);
+	(void)unlink(labels);
 	close_task(&t);
 }
 
@@ -594,6 +646,7 @@ int main(void)
 		cmocka_unit_test(some_of_the_users), cmocka_unit_test(published_splits),
 		cmocka_unit_test(classification),    cmocka_unit_test(regression),
 		cmocka_unit_test(ranking_tasks),     cmocka_unit_test(faults),
+		cmocka_unit_test(no_targets),        cmocka_unit_test(huge_weights),
 		cmocka_unit_test(other_backbones),   cmocka_unit_test(for_people),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);

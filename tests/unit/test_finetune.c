@@ -339,7 +339,7 @@ static void what_is_wrong_is_said(void **state)
 		{ STATUS_USAGE, "--labels-list: odd,odd: a label stands twice", { "--labels-list", "odd,odd" } },
 		{ STATUS_USAGE, "--labels-list: odd,: a label is empty", { "--labels-list", "odd," } },
 		{ STATUS_DATA, "line 5: label odd is none of the 1 known", { "--labels-list", "even" } },
-		{ STATUS_DATA, "task age: no label of a user with earlier events", { "--task", "age" } },
+		{ STATUS_DATA, "labels.csv: no row is of task age", { "--task", "age" } },
 		{ STATUS_DATA, "label even is not a finite number", { "--type", "regression" } },
 		{ STATUS_NO_INPUT, "/nonexistent", { "--events", "/nonexistent" } },
 		{ STATUS_NO_INPUT, "/nonexistent", { "--backbone", "/nonexistent" } },
@@ -362,6 +362,61 @@ static void what_is_wrong_is_said(void **state)
 		if (status != cases[i].status || !strstr(err.text, cases[i].why))
 			fail_msg("case %zu: %d, '%s', not '%s'", i, status, err.text, cases[i].why);
 	}
+}
+
+/* Rates that leave the numbers, and labels that weigh nothing. */
+static void losses_that_are_none(void **state)
+{
+	static const char *const ways[][4] = {
+		{ "--rate", "1e30" },
+		{ "--rate", "1e300" },
+		{ "--rate", "1e37", "--validation", "0" },
+		{ "--rate", "1e38", "--insertion", "serial" },
+	};
+	struct error err;
+	char other[256];
+	(void)unlink(patch);
+	for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+		assert_int_equal(FINETUNE(&err, "kind", "classification", "--epochs", "6", ways[i][0], ways[i][1],
+					  ways[i][2], ways[i][3]),
+				 STATUS_DATA);
+		if (!strstr(err.text, "lower --rate"))
+			fail_msg("%s", err.text);
+		assert_int_not_equal(access(patch, F_OK), 0);
+	}
+	text_file_make(".csv", "user_id,label,weight\nu1,odd,0\nu2,even,0\nu3,odd,1e-42\n", 53, other);
+	assert_int_equal(FINETUNE(&err, "kind", "classification", "--labels", other), STATUS_DATA);
+	assert_non_null(strstr(err.text, "all weights of the examples trained with are 0, or almost"));
+	(void)unlink(other);
+}
+
+/* What cannot be written without a loss is refused, with the file that is to blame. */
+static void rows_that_cannot_be_written(void **state)
+{
+	struct error err;
+	struct patched patched;
+	char broken_id[256];
+	expect_done(FINETUNE(&err, "kind", "classification", "--epochs", "1"), &err);
+	text_file_make(".csv", "user_id,item_id\nu1,item 1\n\"u\n2\",item 2\n", 39, broken_id);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(RUN(i ? ctl_embed : ctl_score, &err, "--backbone", backbone, "--events", broken_id,
+				     "--out", scores, "--users-out", output, i == 2 ? NULL : "--patch", patch),
+				 STATUS_DATA);
+		assert_non_null(strstr(err.text, "row 2: the user_id holds a line break"));
+	}
+	expect_done(
+		RUN(ctl_score, &err, "--backbone", backbone, "--patch", patch, "--events", broken_id, "--out", scores),
+		&err);
+	(void)unlink(broken_id);
+	expect_done(patched_load(backbone, patch, &patched, &err), &err);
+	for (size_t i = 0; i < patched.patch->table.floats; i++)
+		patched.patch->weights[i] = 3e38F;
+	expect_done(patch_save(patched.patch, patch, &err), &err);
+	patched_close(&patched);
+	assert_int_equal(
+		RUN(ctl_score, &err, "--backbone", backbone, "--patch", patch, "--events", events, "--out", scores),
+		STATUS_DATA);
+	assert_non_null(strstr(err.text, "patch: scores: row 1: a value is not finite"));
 }
 
 /* What score and embed write is none of what they read. */
@@ -453,6 +508,8 @@ int main(void)
 		cmocka_unit_test(inspected),
 		cmocka_unit_test(rows_that_are_left_out),
 		cmocka_unit_test(what_is_wrong_is_said),
+		cmocka_unit_test(losses_that_are_none),
+		cmocka_unit_test(rows_that_cannot_be_written),
 		cmocka_unit_test(outputs_apart),
 		cmocka_unit_test(wrong_files),
 	};
