@@ -1,0 +1,44 @@
+/* The tasks topic: followed from its beginning into a table, and written to.
+ *
+ * One thread. Opening and writing block up to their time-outs, polling as long as it is told: with 0, not at all. Nothing
+ * belongs to a group: every process reads every partition. Partitions that are added later are not seen until it is opened anew. */
+#ifndef IO_TASK_TOPIC_H
+#define IO_TASK_TOPIC_H
+
+#include "base/error.h"
+#include "config/config.h"
+#include "io/task_table.h"
+
+struct task_topic;
+
+/* Errors: STATUS_CONFIG (no such topic, with the command that makes it; a property that librdkafka refuses), STATUS_UNAVAILABLE,
+ * STATUS_MEMORY. */
+enum status task_topic_open(const struct config *config, int timeout_ms, struct task_topic **ret,
+			    struct error *err) MUST_CHECK;
+void task_topic_close(struct task_topic *t); /* NULL is fine */
+
+/* Takes the next record, waiting for it at most wait_ms: *ret as in task_table_apply. Outages are waited out. Errors:
+ * STATUS_UNAVAILABLE (the topic was deleted, or may not be read: open it anew), STATUS_MEMORY. */
+enum status task_topic_poll(struct task_topic *t, int wait_ms, const struct task_entry **ret,
+			    struct error *err) MUST_CHECK;
+
+bool task_topic_caught_up(const struct task_topic *t); /* everything is read that was there when it was opened */
+
+/* Polls until caught up. Errors: those of polling, and STATUS_UNAVAILABLE after timeout_ms. */
+enum status task_topic_catch_up(struct task_topic *t, int timeout_ms, struct error *err) MUST_CHECK;
+
+const struct task_table *task_topic_table(const struct task_topic *t);
+
+struct task_change {
+	struct slice key;
+	struct slice value; /* data NULL: a tombstone */
+	/* where the key's newest record stands, so that compaction sees both; RD_KAFKA_PARTITION_UA: by the key's hash */
+	int32_t partition;
+};
+
+/* Writes the records and waits until brokers have them. Errors: STATUS_DATA (one is too large), STATUS_CONFIG (the topic is missing
+ * or may not be written to), STATUS_UNAVAILABLE; some may have been written then. */
+enum status task_topic_write(const struct config *config, const struct task_change changes[], size_t count,
+			     int timeout_ms, struct error *err) MUST_CHECK;
+
+#endif
