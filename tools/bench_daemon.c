@@ -25,6 +25,7 @@ struct bench {
 	int64_t seconds; /* of the live runs, each */
 	int64_t interval_ms;
 	int64_t seed;
+	double rate; /* events/s of the last run; 0: half of the live one's */
 	bool json;
 	struct simulation *simulation;
 	struct site *site;
@@ -222,7 +223,7 @@ static void report(const struct bench *b, const char *what, int64_t events, doub
 		       "\"cpu_us_per_event\": %.3f",
 		       what, (long long)events, per_s, cpu_us);
 	else
-		printf("peterd, %-10s %9lld events  %8.0f /s  %6.2f us CPU an event (whole process)", what,
+		printf("peterd, %-12s %9lld events  %8.0f /s  %6.2f us CPU an event (whole process)", what,
 		       (long long)events, per_s, cpu_us);
 	if (b->json && b->timed)
 		printf(", \"updates\": %lld, \"p50_ms\": %lld, \"p99_ms\": %lld, \"max_ms\": %lld", (long long)b->timed,
@@ -248,11 +249,14 @@ static enum status measure(struct bench *b, struct error *err)
 	if (status)
 		return status;
 	report(b, "live", live.events, live.per_s, live.cpu_us);
-	struct live half = { .rate = live.per_s / 2 };
+	char what[32] = "half load";
+	if (b->rate > 0)
+		(void)snprintf(what, sizeof what, "at %.0f/s", b->rate);
+	struct live timed = { .rate = b->rate > 0 ? b->rate : live.per_s / 2 };
 	b->timing = true;
-	status = run_live(b, &half, err);
+	status = run_live(b, &timed, err);
 	if (!status)
-		report(b, "half load", half.events, half.per_s, half.cpu_us);
+		report(b, what, timed.events, timed.per_s, timed.cpu_us);
 	return status;
 }
 
@@ -310,22 +314,26 @@ enum status bench_daemon(int argc, char **argv, struct error *err)
 		{ "users", CTL_WHOLE, false, &b.users, "N", "simulated users; default 20000", 1, 1000000 },
 		{ "partitions", CTL_WHOLE, false, &b.partitions, "N", "partitions of each topic; default 6", 1, 1000 },
 		{ "seconds", CTL_WHOLE, false, &b.seconds, "N", "length of each live run; default 20", 1, 100000 },
+		{ "rate", CTL_REAL, false, &b.rate, "N",
+		  "events a second of the last run; default: half of the live rate", 0, 0 },
 		{ "interval-ms", CTL_WHOLE, false, &b.interval_ms, "MS", "between commits; default 100", 1, 60000 },
 		{ "seed", CTL_WHOLE, false, &b.seed, "S", "of audience and weights; default 1", 0, INT64_MAX },
 		{ "json", CTL_FLAG, false, &b.json, NULL, "one object a line", 0, 0 },
 	};
-	const struct ctl_usage usage = { "bench daemon",
-					 "",
-					 "The whole daemon through a real broker: rate and CPU time of the process per "
-					 "event with a backlog and with "
-					 "live\n"
-					 "events, and the time from append to visible update at half of the live rate. "
-					 "The backbone is the default "
-					 "shape with\n"
-					 "random weights.\n",
-					 options,
-					 CTL_COUNT(options),
-					 0 };
+	const struct ctl_usage usage = {
+		"bench daemon",
+		"",
+		"The whole daemon through a real broker: rate and CPU time of the process per "
+		"event with a backlog and with "
+		"live\n"
+		"events, and the time from append to visible update at half of the live rate, or at --rate. "
+		"The backbone is the default "
+		"shape with\n"
+		"random weights.\n",
+		options,
+		CTL_COUNT(options),
+		0
+	};
 	int operands;
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
