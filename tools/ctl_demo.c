@@ -154,6 +154,7 @@ static enum status summarise(struct demo *d, bool stopped, struct error *err)
 {
 	struct tracker_totals totals;
 	struct tracker_verdict verdict;
+	char latencies[96];
 	enum status status = tracker_verify(d->tracker, &verdict, err);
 	if (status)
 		return status;
@@ -161,14 +162,14 @@ static enum status summarise(struct demo *d, bool stopped, struct error *err)
 	printf("\nSummary\n"
 	       "  events produced                            %lld by %lld users\n"
 	       "  updates seen                               %lld (users of one micro-batch are coalesced)\n"
-	       "  event to update, ms                        p50 %lld, p99 %lld, max %lld\n"
+	       "  event to update, the last %2d s             %s\n"
 	       "  last update is of the newest interaction   %lld of %lld users\n"
 	       "  and has the right number of events         %lld of %lld users\n"
 	       "  and the embedding recomputed here          %lld of %lld users (largest difference %.1e)\n"
 	       "  updates that went back                     %lld\n"
 	       "  peterd stopped                             %s\n",
-	       (long long)totals.sent, (long long)totals.active, (long long)totals.updates, (long long)totals.p50_ms,
-	       (long long)totals.p99_ms, (long long)totals.max_ms, (long long)verdict.newest, (long long)verdict.users,
+	       (long long)totals.sent, (long long)totals.active, (long long)totals.updates, TRACKER_WINDOW_S,
+	       demo_view_latencies(&totals, latencies), (long long)verdict.newest, (long long)verdict.users,
 	       (long long)verdict.lengths, (long long)verdict.users, (long long)verdict.embeddings,
 	       (long long)verdict.users, verdict.worst, (long long)totals.backwards, stopped ? "exit 0" : "badly");
 	if (verdict.newest != verdict.users || verdict.lengths != verdict.users ||
@@ -269,7 +270,8 @@ enum status ctl_demo(int argc, char **argv, struct error *err)
 					 "Everything on this machine: a broker, a seeded audience, a backbone with "
 					 "random weights, peterd, and its\n"
 					 "updates as they arrive; at the end every user's last update is checked. "
-					 "Ctrl-C leaves nothing behind.\n",
+					 "Times from event to update are\n"
+					 "of the last 10 seconds. Ctrl-C leaves nothing behind.\n",
 					 options,
 					 CTL_COUNT(options),
 					 0 };

@@ -45,23 +45,31 @@ static void draw_table(struct demo_view *v, const char *summary)
 	v->lines = DEMO_VIEW_ROWS + 3;
 }
 
+const char *demo_view_latencies(const struct tracker_totals *totals, char text[96])
+{
+	if (totals->p50_ms < 0)
+		return "-";
+	(void)snprintf(text, 96, "p50 %lld ms, p99 %lld ms, max %lld ms", (long long)totals->p50_ms,
+		       (long long)totals->p99_ms, (long long)totals->max_ms);
+	return text;
+}
+
 void demo_view_show(struct demo_view *v, const struct tracker *t)
 {
 	char summary[256];
+	char latencies[96];
 	struct tracker_totals totals;
 	int64_t now_us = clock_monotonic_us();
 	if (now_us - v->shown_us < 1000000)
 		return;
 	double seconds = (double)(now_us - v->shown_us) / 1e6;
 	tracker_totals(t, &totals);
-	(void)snprintf(
-		summary, sizeof summary,
-		"%4.0f s  %lld events (%.0f/s)  %lld updates (%.0f/s)  %lld users  lag %lld  event to update p50 %lld "
-		"ms, p99 %lld ms",
-		(double)(now_us - v->started_us) / 1e6, (long long)totals.sent,
-		(double)(totals.sent - v->shown_sent) / seconds, (long long)totals.updates,
-		(double)(totals.updates - v->shown_updates) / seconds, (long long)totals.active,
-		(long long)totals.behind, (long long)totals.p50_ms, (long long)totals.p99_ms);
+	(void)snprintf(summary, sizeof summary,
+		       "%4.0f s  %lld events (%.0f/s)  %lld updates (%.0f/s)  %lld users  lag %lld  event to update %s",
+		       (double)(now_us - v->started_us) / 1e6, (long long)totals.sent,
+		       (double)(totals.sent - v->shown_sent) / seconds, (long long)totals.updates,
+		       (double)(totals.updates - v->shown_updates) / seconds, (long long)totals.active,
+		       (long long)totals.behind, demo_view_latencies(&totals, latencies));
 	v->shown_us = now_us;
 	v->shown_sent = totals.sent;
 	v->shown_updates = totals.updates;

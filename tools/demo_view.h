@@ -29,4 +29,7 @@ void demo_view_start(struct demo_view *v);
 void demo_view_note(struct demo_view *v, const struct update *update, int64_t latency_ms);
 void demo_view_show(struct demo_view *v, const struct tracker *t); /* draws once a second */
 
+/* The times from event to update for people, in `text`; "-" where there was no update. */
+const char *demo_view_latencies(const struct tracker_totals *totals, char text[96]);
+
 #endif

@@ -6,6 +6,12 @@
 
 enum { LATENCIES_MS = 60000 }; /* longer ones count as this long */
 
+struct second {
+	int64_t number; /* since 1970 */
+	int64_t count;
+	uint32_t *latencies; /* [LATENCIES_MS + 1]: its updates by ms from event to update */
+};
+
 struct place {
 	int32_t partition;
 	int64_t offset; /* -1: none */
@@ -31,7 +37,8 @@ struct tracker {
 	int32_t partitions;
 	int64_t *read;      /* [partitions]: interactions seen in the topic */
 	int64_t *reflected; /* [partitions]: newest interaction in any update */
-	int64_t *latencies; /* [LATENCIES_MS + 1]: updates by ms from event to update */
+	struct second seconds[TRACKER_WINDOW_S];
+	int64_t newest_s; /* of an update */
 	struct tracker_totals totals;
 };
 
@@ -49,8 +56,11 @@ struct tracker *tracker_new(const struct backbone *backbone, uint32_t users, uin
 	t->users = calloc(users, sizeof *t->users);
 	t->read = calloc((size_t)partitions, sizeof *t->read);
 	t->reflected = calloc((size_t)partitions, sizeof *t->reflected);
-	t->latencies = calloc(LATENCIES_MS + 1, sizeof *t->latencies);
-	bool complete = t->users && t->read && t->reflected && t->latencies;
+	bool complete = t->users && t->read && t->reflected;
+	for (size_t i = 0; complete && i < TRACKER_WINDOW_S; i++) {
+		t->seconds[i].latencies = calloc(LATENCIES_MS + 1, sizeof *t->seconds[i].latencies);
+		complete = t->seconds[i].latencies;
+	}
 	for (uint32_t i = 0; complete && i < users; i++) {
 		struct user *u = &t->users[i];
 		u->interaction.offset = u->update.offset = -1;
@@ -77,7 +87,8 @@ void tracker_free(struct tracker *t)
 	free(t->users);
 	free(t->read);
 	free(t->reflected);
-	free(t->latencies);
+	for (size_t i = 0; i < TRACKER_WINDOW_S; i++)
+		free(t->seconds[i].latencies);
 	free(t);
 }
 
@@ -99,6 +110,20 @@ void tracker_interaction(struct tracker *t, uint32_t user, int32_t partition, in
 	t->read[partition] = offset;
 }
 
+static void note_latency(struct tracker *t, int64_t latency_ms, int64_t now_ms)
+{
+	int64_t number = now_ms / 1000;
+	struct second *s = &t->seconds[number % TRACKER_WINDOW_S];
+	if (s->number != number) {
+		memset(s->latencies, 0, (LATENCIES_MS + 1) * sizeof *s->latencies);
+		s->number = number;
+		s->count = 0;
+	}
+	s->latencies[latency_ms < 0 ? 0 : latency_ms > LATENCIES_MS ? LATENCIES_MS : latency_ms]++;
+	s->count++;
+	t->newest_s = number;
+}
+
 void tracker_update(struct tracker *t, uint32_t user, const struct update *update, int64_t now_ms)
 {
 	if (user >= t->users_count || update->partition < 0 || update->partition >= t->partitions ||
@@ -112,22 +137,29 @@ void tracker_update(struct tracker *t, uint32_t user, const struct update *updat
 	memcpy(u->embedding, update->embedding, t->dim * sizeof *u->embedding);
 	if (update->offset > t->reflected[update->partition])
 		t->reflected[update->partition] = update->offset;
-	int64_t latency_ms = now_ms - update->event_time_ms;
-	latency_ms = latency_ms < 0 ? 0 : latency_ms > LATENCIES_MS ? LATENCIES_MS : latency_ms;
-	t->latencies[latency_ms]++;
+	note_latency(t, now_ms - update->event_time_ms, now_ms);
 }
 
-/* The smallest latency that this share of the updates did not exceed. */
+static bool is_in_window(const struct tracker *t, const struct second *s)
+{
+	return s->number > t->newest_s - TRACKER_WINDOW_S && s->number <= t->newest_s;
+}
+
+/* The smallest latency that this share of the window's updates did not exceed; -1: there are none. */
 static int64_t percentile(const struct tracker *t, double share)
 {
-	int64_t rank = (int64_t)ceil(share * (double)t->totals.updates);
+	int64_t count = 0;
 	int64_t seen = 0;
-	for (int64_t ms = 0; ms <= LATENCIES_MS; ms++) {
-		seen += t->latencies[ms];
+	for (size_t i = 0; i < TRACKER_WINDOW_S; i++)
+		count += is_in_window(t, &t->seconds[i]) ? t->seconds[i].count : 0;
+	int64_t rank = (int64_t)ceil(share * (double)count);
+	for (int64_t ms = 0; count && ms <= LATENCIES_MS; ms++) {
+		for (size_t i = 0; i < TRACKER_WINDOW_S; i++)
+			seen += is_in_window(t, &t->seconds[i]) ? t->seconds[i].latencies[ms] : 0;
 		if (seen >= rank)
 			return ms;
 	}
-	return LATENCIES_MS;
+	return -1;
 }
 
 void tracker_totals(const struct tracker *t, struct tracker_totals *ret)

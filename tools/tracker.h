@@ -12,14 +12,16 @@
 
 struct tracker;
 
+enum { TRACKER_WINDOW_S = 10 };
+
 struct tracker_totals {
 	int64_t sent;
 	int64_t active; /* users with an event */
 	int64_t updates;
 	int64_t behind;    /* events that stand in the topic and are in no update yet, an estimate */
 	int64_t backwards; /* updates of an older interaction than the one before: never */
-	int64_t p50_ms;    /* from event to update */
-	int64_t p99_ms;
+	int64_t p50_ms; /* from event to update, of the newest TRACKER_WINDOW_S seconds' updates: not of a start long ago */
+	int64_t p99_ms; /* -1, as the others: there was none yet */
 	int64_t max_ms;
 };
 

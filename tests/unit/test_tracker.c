@@ -102,6 +102,30 @@ static void right_updates_pass(void **state)
 	assert_int_equal(totals.max_ms, 520);
 }
 
+/* What was slow when all of it started is not what it takes now. */
+static void latencies_are_of_the_last_seconds(void **state)
+{
+	struct tracker *t = tracker_new(backbone, USERS, KEEP, 1);
+	struct tracker_totals totals;
+	const float embedding[DIM] = { 0 };
+	assert_non_null(t);
+	tracker_totals(t, &totals);
+	assert_int_equal(totals.p50_ms, -1);
+	assert_int_equal(totals.max_ms, -1);
+	for (int64_t second = 0; second <= TRACKER_WINDOW_S; second++) {
+		const struct update update = { .event_time_ms = 1000 * second,
+					       .sequence_length = 1,
+					       .offset = second,
+					       .embedding = embedding,
+					       .dim = DIM };
+		tracker_update(t, 1, &update, 1000 * second + (second ? 10 + second : 900));
+		tracker_totals(t, &totals);
+		assert_int_equal(totals.max_ms, second < TRACKER_WINDOW_S ? 900 : 10 + TRACKER_WINDOW_S);
+	}
+	assert_int_equal(totals.p50_ms, 15);
+	tracker_free(t);
+}
+
 static void wrong_updates_are_noticed(void **state)
 {
 	struct tracker_verdict v;
@@ -155,6 +179,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(right_updates_pass),
+		cmocka_unit_test(latencies_are_of_the_last_seconds),
 		cmocka_unit_test(wrong_updates_are_noticed),
 		cmocka_unit_test(the_audience_depends_on_its_seed_alone),
 	};
