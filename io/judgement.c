@@ -46,14 +46,14 @@ enum reason judge_id(const char *name, struct slice id, size_t max_bytes, struct
 enum reason judge_time(const char *name, int64_t time_ms, int64_t record_time_ms, struct error *err)
 {
 	if (time_ms < 0) {
-		(void)error_set(err, STATUS_DATA, "%s: %" PRId64 " ms is before 1970", name, time_ms);
+		(void)error_set(err, STATUS_DATA, "before 1970: %s is %" PRId64 " ms", name, time_ms);
 		return REASON_TIMESTAMP;
 	}
 	bool known = record_time_ms >= 0;
 	int64_t now_ms = known ? record_time_ms : clock_wall_ms();
 	if (time_ms - now_ms <= DAY_MS)
 		return REASON_NONE;
-	(void)error_set(err, STATUS_DATA, "%s: %" PRId64 " ms is more than a day after %s, %" PRId64 " ms", name,
-			time_ms, known ? "Kafka's record timestamp" : "the wall clock", now_ms);
+	(void)error_set(err, STATUS_DATA, "more than a day after %s, %" PRId64 " ms: %s is %" PRId64 " ms",
+			known ? "Kafka's record timestamp" : "the wall clock", now_ms, name, time_ms);
 	return REASON_TIMESTAMP;
 }

@@ -25,11 +25,11 @@ static void test_limits(void **state)
 	own(&b, text("u"), text("i"), NOW_MS + DAY_MS + 1);
 	assert_judged(
 		d, bytes(&b), REASON_TIMESTAMP,
-		"timestamp: 1700086400001 ms is more than a day after Kafka's record timestamp, 1700000000000 ms");
+		"more than a day after Kafka's record timestamp, 1700000000000 ms: timestamp is 1700086400001 ms");
 	own(&b, text("u"), text("i"), 0);
 	assert_judged(d, bytes(&b), REASON_NONE, "");
 	own(&b, text("u"), text("i"), -1);
-	assert_judged(d, bytes(&b), REASON_TIMESTAMP, "timestamp: -1 ms is before 1970");
+	assert_judged(d, bytes(&b), REASON_TIMESTAMP, "before 1970: timestamp is -1 ms");
 	own(&b, text("u"), text("i"), INT64_MAX);
 	assert_judged(d, bytes(&b), REASON_TIMESTAMP, "more than a day after");
 	free(long_id);
@@ -126,7 +126,7 @@ static void test_order_of_judgement(void **state)
 						     "user_id (u) is null",
 						     "item_id (i) has 1099 bytes",
 						     "event_type is not UTF-8",
-						     "timestamp (t): -5 ms",
+						     "timestamp (t) is -5 ms",
 						     "" };
 		buffer_clear(&b);
 		buffer_append_varint(&b, step < 3 ? 0 : 1);

@@ -107,7 +107,7 @@ static void test_branches(void **state)
 	buffer_append_varint(&b, 2);
 	put_text(&b, "u");
 	put_click_tail(&b, 1, -1);
-	assert_judged(d, bytes(&b), REASON_TIMESTAMP, "timestamp (at): -1 ms is before 1970");
+	assert_judged(d, bytes(&b), REASON_TIMESTAMP, "before 1970: timestamp (at) is -1 ms");
 	put_click_head(&b);
 	put_actor(&b);
 	buffer_append_varint(&b, 2);

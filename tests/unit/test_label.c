@@ -171,7 +171,7 @@ static void refuses_what_no_task_can_use(void **state)
 	assert_judged(&label, REASON_UNDECODABLE, "label is not UTF-8 without NUL");
 	label = fine();
 	label.timestamp_ms = -1;
-	assert_judged(&label, REASON_TIMESTAMP, "timestamp: -1 ms is before 1970");
+	assert_judged(&label, REASON_TIMESTAMP, "before 1970: timestamp is -1 ms");
 	label = fine();
 	label.weight = -0.5F;
 	assert_judged(&label, REASON_VALUE, "weight -0.5 is negative or not finite");
