@@ -90,11 +90,20 @@ static enum status check_spec(const struct patch_spec *spec, const struct networ
 	return STATUS_OK;
 }
 
+bool patch_task_is_name(const char *task)
+{
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	const size_t length = strspn(task, legal);
+	return length > 0 && length <= PATCH_TASK_AT_MOST && task[length] == '\0';
+}
+
 enum status patch_begin(const struct patch_spec *spec, const struct network *net, const char *task, struct patch **ret,
 			struct error *err)
 {
 	if (check_spec(spec, &net->shape, err) != STATUS_OK)
 		return err->status;
+	if (!patch_task_is_name(task))
+		return error_set(err, STATUS_DATA, "task: must be 1 to %d of a-z A-Z 0-9 . _ -", PATCH_TASK_AT_MOST);
 	struct patch *p = calloc(1, sizeof *p);
 	if (p == NULL)
 		return error_set_memory(err);

@@ -101,6 +101,10 @@ enum status patch_load_memory(const char *name, const void *bytes, size_t length
 /* Writes the file, atomically; the bytes depend on the patch only. Errors: those of safetensors_write. */
 enum status patch_save(const struct patch *p, const char *path, struct error *err) MUST_CHECK;
 
+/* 1 to PATCH_TASK_AT_MOST of a-z A-Z 0-9 . _ - , as in the daemon's configuration. */
+enum { PATCH_TASK_AT_MOST = 100 };
+bool patch_task_is_name(const char *task);
+
 /* Rows of the head for labels that are new, small random. The old rows keep their numbers; moments and other blocks of
  * the old table follow by patch_move_block. Errors: STATUS_DATA (a label twice), STATUS_MEMORY; the patch is unchanged. */
 enum status patch_grow(struct patch *p, const char *const labels[], uint32_t more, struct random_stream *random,

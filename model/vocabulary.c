@@ -132,6 +132,8 @@ static enum status insert_all(struct vocabulary *v, const struct ids *ids, struc
 	char other_number[24];
 	for (uint32_t i = 0; i < ids->count; i++) {
 		struct slice id = id_at(ids, i, number);
+		if (id.length == 0)
+			return error_set(err, STATUS_DATA, "vocabulary: entry %" PRIu32 " is empty", i);
 		uint64_t hash = hash_item(id.data, id.length);
 		struct slot *slot = find_slot(v, hash);
 		if (slot->index == BACKBONE_PAD) {

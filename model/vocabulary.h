@@ -14,7 +14,7 @@ struct vocabulary;
 
 /* Reads the metadata `vocabulary` (a JSON array of strings; whole numbers become decimal strings) or the tensors
  * vocabulary.bytes (U8 [n]) and vocabulary.offsets (I64 [items + 1], from 0 to n). Errors: STATUS_DATA (neither or
- * both, malformed, equal items, two items with one hash), STATUS_MEMORY. */
+ * both, malformed, an empty item, equal items, two items with one hash), STATUS_MEMORY. */
 enum status vocabulary_load(const struct safetensors *st, struct vocabulary **ret, struct error *err) MUST_CHECK;
 void vocabulary_free(struct vocabulary *v); /* NULL is fine */
 

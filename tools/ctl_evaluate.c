@@ -1,6 +1,7 @@
 /* peterctl evaluate: what a backbone's next items and a patch's scores are worth on held-back data. */
 #include "tools/ctl.h"
 
+#include "model/patch.h"
 #include "tools/command_files.h"
 #include "tools/evaluate.h"
 #include "tools/threads.h"
@@ -71,6 +72,9 @@ static enum status check_options(struct evaluate *e, struct error *err)
 		status = command_files_check(files, CTL_COUNT(files), err);
 	if (!status)
 		status = parse_lists(e, err);
+	if (!status && e->task && !patch_task_is_name(e->task))
+		status = error_set(err, STATUS_USAGE, "--task: %.100s is not 1 to %d of a-z A-Z 0-9 . _ -", e->task,
+				   PATCH_TASK_AT_MOST);
 	if (!status && strcmp(e->seen, "exclude") && strcmp(e->seen, "include"))
 		status = error_set(err, STATUS_USAGE, "--seen: %s is neither exclude nor include", e->seen);
 	if (!status && e->from && strcmp(e->from, "last") && strcmp(e->from, "tcl"))

@@ -112,6 +112,9 @@ static enum status parse_labels_list(struct finetune_command *c, struct error *e
 static enum status parse_options(struct finetune_command *c, struct error *err)
 {
 	struct patch_spec *spec = &c->options.spec;
+	if (!patch_task_is_name(c->task))
+		return error_set(err, STATUS_USAGE, "--task: %.100s is not 1 to %d of a-z A-Z 0-9 . _ -", c->task,
+				 PATCH_TASK_AT_MOST);
 	if (!patch_type_parse(c->type, &spec->type))
 		return error_set(err, STATUS_USAGE, "--type: %.64s is none of classification, ranking, regression",
 				 c->type);
@@ -129,6 +132,8 @@ static enum status parse_options(struct finetune_command *c, struct error *err)
 	if (c->balanced && spec->type == PATCH_REGRESSION)
 		return error_set(err, STATUS_USAGE, "--balanced: a regression has no classes");
 	enum status status = parse_train(c, err);
+	if (!status && c->mean_window && (spec->insertion != PATCH_SIDE || c->options.train != FINETUNE_PATCH))
+		status = error_set(err, STATUS_USAGE, "--mean-window: only a side patch averages states");
 	if (!status)
 		status = parse_loss(c, err);
 	return status ? status : parse_labels_list(c, err);
@@ -142,7 +147,7 @@ static enum status choose_blocks(struct finetune_command *c, struct error *err)
 	const uint32_t count = c->trunk.net->shape.blocks + (side ? 1 : 0);
 	bool any = false;
 	spec->bottleneck = (uint32_t)c->bottleneck;
-	spec->mean_window = side ? (uint32_t)c->mean_window : 0;
+	spec->mean_window = !side ? 0 : c->mean_window ? (uint32_t)c->mean_window : PATCH_MEAN_WINDOW;
 	if (c->options.train == FINETUNE_LAST && c->options.last > c->trunk.net->shape.blocks)
 		return error_set(err, STATUS_USAGE, "--train: %s: the backbone has %" PRIu32 " blocks", c->train,
 				 c->trunk.net->shape.blocks);
@@ -348,7 +353,6 @@ enum status ctl_finetune(int argc, char **argv, struct error *err)
 	struct finetune_command c = { .insertion = "side",
 				      .train = "patch",
 				      .bottleneck = 16,
-				      .mean_window = PATCH_MEAN_WINDOW,
 				      .adapters = 2,
 				      .epochs = 100,
 				      .patience = 5,

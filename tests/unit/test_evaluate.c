@@ -523,6 +523,9 @@ static void faults(void **state)
 		  STATUS_DATA,
 		  "no row is of task none" },
 		{ { "--events", events_path, "--negatives", "1000" }, STATUS_USAGE, "--negatives: 1000, and " },
+		{ { "--patch", t.patch_path, "--events", events_path, "--labels", labels, "--task", "" },
+		  STATUS_USAGE,
+		  "--task:  is not 1 to 100" },
 		{ { "--patch", backbone_path, "--events", events_path, "--labels", labels }, STATUS_DATA, "format" },
 	};
 	for (size_t i = 0; i < CTL_COUNT(cases); i++) {

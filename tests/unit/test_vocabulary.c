@@ -64,14 +64,14 @@ static uint32_t look_up(const struct vocabulary *v, const char *item)
 
 static void test_array(void **unused)
 {
-	struct vocabulary *v = expect(make("[\"b\", \"a\", \"\\u00e4\", 17, -3, \"\"]", NULL, NULL, 0), NULL);
-	assert_int_equal(vocabulary_size(v), 6);
+	struct vocabulary *v = expect(make("[\"b\", \"a\", \"\\u00e4\", 17, -3]", NULL, NULL, 0), NULL);
+	assert_int_equal(vocabulary_size(v), 5);
 	assert_int_equal(look_up(v, "b"), 3);
 	assert_int_equal(look_up(v, "a"), 4);
 	assert_int_equal(look_up(v, "\xc3\xa4"), 5);
 	assert_int_equal(look_up(v, "17"), 6);
 	assert_int_equal(look_up(v, "-3"), 7);
-	assert_int_equal(look_up(v, ""), 8);
+	assert_int_equal(look_up(v, ""), BACKBONE_OOV);
 	assert_int_equal(look_up(v, "c"), BACKBONE_OOV);
 	vocabulary_free(v);
 	v = expect(make("[]", NULL, NULL, 0), NULL);
@@ -87,23 +87,24 @@ static void test_bad_array(void **unused)
 	(void)expect(make("[\"a\"", NULL, NULL, 0), "vocabulary: no JSON array: ");
 	(void)expect(make("[\"a\", 1.5]", NULL, NULL, 0), "vocabulary: entry 1 is no string");
 	(void)expect(make("[\"a\", \"b\", \"a\"]", NULL, NULL, 0), "vocabulary: entries 0 and 2 are equal ('a')");
+	(void)expect(make("[\"a\", \"\"]", NULL, NULL, 0), "vocabulary: entry 1 is empty");
 	(void)expect(make("[1, \"1\"]", NULL, NULL, 0), "vocabulary: entries 0 and 1 are equal ('1')");
 }
 
 static void test_tensors(void **unused)
 {
-	const int64_t offsets[] = { 0, 3, 3, 6 };
-	struct vocabulary *v = expect(make(NULL, "onetwo", offsets, 4), NULL);
-	assert_int_equal(vocabulary_size(v), 3);
+	const int64_t offsets[] = { 0, 3, 6 };
+	struct vocabulary *v = expect(make(NULL, "onetwo", offsets, 3), NULL);
+	assert_int_equal(vocabulary_size(v), 2);
 	assert_int_equal(look_up(v, "one"), 3);
-	assert_int_equal(look_up(v, ""), 4);
-	assert_int_equal(look_up(v, "two"), 5);
+	assert_int_equal(look_up(v, "two"), 4);
 	vocabulary_free(v);
 }
 
 static void test_bad_tensors(void **unused)
 {
 	const int64_t late[] = { 1, 6 };
+	const int64_t empty[] = { 0, 3, 3, 6 };
 	const int64_t back[] = { 0, 4, 3, 6 };
 	const int64_t far[] = { 0, 7, 6 };
 	const int64_t shorter[] = { 0, 5 };
@@ -112,6 +113,7 @@ static void test_bad_tensors(void **unused)
 	(void)expect(make(NULL, NULL, NULL, 0), "vocabulary: neither");
 	(void)expect(make(NULL, "onetwo", NULL, 0), "vocabulary: neither");
 	(void)expect(make("[]", "onetwo", late, 2), "vocabulary: both");
+	(void)expect(make(NULL, "onetwo", empty, 4), "vocabulary: entry 1 is empty");
 	(void)expect(make(NULL, "onetwo", late, 0), "vocabulary.offsets: not I64 with one dimension of at least 1");
 	(void)expect(make(NULL, "onetwo", late, 2), "vocabulary.offsets: the first is not 0");
 	(void)expect(make(NULL, "onetwo", back, 4), "vocabulary.offsets: value 2 is out of order");
