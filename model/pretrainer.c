@@ -57,6 +57,16 @@ static enum status new_average(struct pretrainer *p, struct error *err)
 	return status;
 }
 
+/* Of few steps a long warm-up would be all there is; one stays, for the rate of the last of all is 0. */
+static void set_schedule(struct pretrainer *p)
+{
+	struct optimizer_options *o = &p->options.optimizer;
+	o->steps = p->options.cosine_epochs * p->first_steps;
+	const uint64_t tenth = o->steps < 10 ? 1 : o->steps / 10;
+	if (p->options.cosine_epochs > 0 && o->warm_up > tenth)
+		o->warm_up = tenth;
+}
+
 static enum status start(struct pretrainer *p, struct error *err)
 {
 	p->output_weight = parameters_find(&p->net->table, "output.weight")->offset;
@@ -73,7 +83,7 @@ static enum status start(struct pretrainer *p, struct error *err)
 	if (status)
 		return status;
 	p->first_steps = (p->windows.count + p->options.batch - 1) / p->options.batch;
-	p->options.optimizer.steps = p->options.cosine_epochs * p->first_steps;
+	set_schedule(p);
 	p->best_weights = parameters_block_new(&p->net->table);
 	status = p->best_weights ? new_average(p, err) : error_set_memory(err);
 	if (!status)

@@ -41,8 +41,9 @@ struct pretrainer_options {
 	uint32_t sampled; /* classes drawn for a part of a step; not PRETRAINER_FULL */
 	bool tied;        /* item_embedding.weight and output.weight stay equal */
 	float average;    /* decay of the weights' running average, which a run yields; 0: the weights themselves */
-	uint64_t cosine_epochs;             /* the rate falls to optimizer.floor over so many epochs; 0: it stays */
-	struct optimizer_options optimizer; /* its `steps` come from cosine_epochs */
+	uint64_t cosine_epochs; /* the rate falls to optimizer.floor over so many epochs; 0: it stays */
+	struct optimizer_options
+		optimizer; /* its `steps` come from cosine_epochs, of which `warm_up` is a tenth at most, or 1 */
 };
 
 enum { PRETRAINER_BATCH_AT_MOST = 1 << 16 };

@@ -61,7 +61,6 @@ static void add_optimizer(struct settings *s, const struct optimizer_options *o)
 	add(s, "decay", "%.9g", (double)o->decay);
 	add(s, "clip", "%.9g", (double)o->clip);
 	add(s, "warm_up", "%" PRIu64, o->warm_up);
-	add(s, "schedule_steps", "%" PRIu64, o->steps);
 	add(s, "schedule_floor", "%.9g", (double)o->floor);
 }
 
@@ -79,6 +78,7 @@ static void add_options(struct settings *s, const struct pretrainer_options *o)
 	add(s, "sampled", "%" PRIu32, o->loss == PRETRAINER_FULL ? 0 : o->sampled);
 	add(s, "tied", "%s", o->tied ? "true" : "false");
 	add(s, "average", "%.9g", (double)o->average);
+	add(s, "cosine_epochs", "%" PRIu64, o->cosine_epochs); /* before warm_up, which it bounds */
 }
 
 static void add_data(struct settings *s, const struct pretrainer *p)
@@ -168,6 +168,38 @@ enum status pretrainer_save(const struct pretrainer *p, const char *path, struct
 	return safetensors_write(path, tensors, count, settings.list, settings.count, err);
 }
 
+/* What people know a setting as: an option of `peterctl pretrain`, where it is one. */
+static const char *name_for_people(const char *key)
+{
+	static const char *const names[][2] = {
+		{ "channels", "--channels" },
+		{ "kernel_size", "--kernel-size" },
+		{ "blocks", "--dilations, blocks:" },
+		{ "dilations", "--dilations" },
+		{ "causal", "--non-causal, causal:" },
+		{ "seed", "--seed" },
+		{ "batch", "--batch" },
+		{ "window", "--window" },
+		{ "dropout", "--dropout" },
+		{ "task_weight", "--task-weight" },
+		{ "unknown", "--unknown" },
+		{ "blanks", "--blanks" },
+		{ "loss", "--loss" },
+		{ "sampled", "--sampled" },
+		{ "tied", "--tied" },
+		{ "average", "--average" },
+		{ "cosine_epochs", "--schedule cosine --epochs" },
+		{ "rate", "--rate" },
+		{ "decay", "--decay" },
+		{ "clip", "--clip" },
+		{ "warm_up", "--warm-up" },
+	};
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(names[i][0], key) == 0)
+			return names[i][1];
+	return key;
+}
+
 static enum status compare(const struct pretrainer *p, const struct safetensors *st, struct error *err)
 {
 	struct settings ours;
@@ -175,8 +207,9 @@ static enum status compare(const struct pretrainer *p, const struct safetensors 
 	for (size_t i = 0; i < ours.count; i++) {
 		const char *theirs = safetensors_metadata(st, ours.list[i].key);
 		if (!theirs || strcmp(theirs, ours.list[i].value) != 0)
-			return error_set(err, STATUS_DATA, "made with %s %.80s, and this run has %s", ours.list[i].key,
-					 theirs ? theirs : "(none)", ours.list[i].value);
+			return error_set(err, STATUS_DATA, "made with %s %.80s, and this run has %s",
+					 name_for_people(ours.list[i].key), theirs ? theirs : "(none)",
+					 ours.list[i].value);
 	}
 	return STATUS_OK;
 }

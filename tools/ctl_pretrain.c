@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "model/backbone.h"
 #include "model/backbone_write.h"
+#include "model/nextitnet_settings.h"
 #include "model/pretrainer.h"
 #include "tools/command_files.h"
 #include "tools/pretrain_data.h"
@@ -94,6 +95,12 @@ static enum status check_options(struct pretrain *p, struct error *err)
 					      { "out", p->out, COMMAND_MAKES },
 					      { "checkpoint", p->checkpoint, COMMAND_MAKES } };
 	enum status status = parse_dilations(p->dilations, &p->shape, err);
+	if (!status && network_field(&p->shape) > NEXTITNET_MAX_FIELD)
+		return error_set(err, STATUS_USAGE,
+				 "--dilations: the receptive field would be %" PRIu32
+				 " with this --kernel-size, at most "
+				 "%d is possible",
+				 network_field(&p->shape), NEXTITNET_MAX_FIELD);
 	return status ? status : command_files_check(files, CTL_COUNT(files), err);
 }
 
@@ -379,8 +386,10 @@ static enum status finish(struct pretrain *p, struct error *err)
 		printf("{\"backbone\":\"%s\",\"epoch\":%" PRIu64 ",\"next_item\":\"%s\",\"ndcg@10\":%.6f}\n",
 		       backbone_hash(written), epoch, next_item, best->value);
 	else
-		printf("%s: the weights after epoch %" PRIu64 ", next items by %s; SHA-256 %s\n", p->out, epoch,
-		       next_item, backbone_hash(written));
+		printf("%s: the weights after epoch %" PRIu64 ", next items by %s; SHA-256 %s\n%s", p->out, epoch,
+		       next_item, backbone_hash(written),
+		       best->epoch == (uint64_t)p->epochs ? "the last epoch was the best: more --epochs may help\n"
+							  : "");
 	backbone_free(written);
 	return STATUS_OK;
 }
@@ -455,7 +464,8 @@ enum status ctl_pretrain(int argc, char **argv, struct error *err)
 		  WINDOW_AT_MOST },
 		{ "batch", CTL_WHOLE, false, &p.batch, "N", "windows a step; default 64", 1, PRETRAINER_BATCH_AT_MOST },
 		{ "rate", CTL_REAL, false, &p.rate, "R", "Adam's learning rate; default 0.002", 0, 0 },
-		{ "warm-up", CTL_WHOLE, false, &p.warm_up, "STEPS", "of rising rate; default 100", 0, INT64_MAX },
+		{ "warm-up", CTL_WHOLE, false, &p.warm_up, "STEPS",
+		  "of rising rate, cosine: of all steps a tenth at most; default 100", 0, INT64_MAX },
 		{ "schedule", CTL_TEXT, false, &p.schedule, "S",
 		  "constant, or cosine: the rate falls to 0 at --epochs; default cosine", 0, 0 },
 		{ "decay", CTL_SHARE, false, &p.decay, "W", "weight decay (AdamW); default 0", 0, 0 },

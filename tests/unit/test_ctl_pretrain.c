@@ -165,7 +165,51 @@ static void wrong_words(void **state)
 	expect(events, words, STATUS_DATA, other);
 	(void)unlink(other);
 	expect("/nowhere/e.csv", "", STATUS_NO_INPUT, "/nowhere/e.csv");
-	expect(events, "--dilations 30000,30000", STATUS_DATA, "receptive field");
+	expect(events, "--dilations 30000,30000", STATUS_USAGE, "--dilations: the receptive field would be 360001");
+}
+
+/* A run goes on with its own settings, which are named as people know them. */
+static void other_settings(void **state)
+{
+	static const struct {
+		const char *words;
+		const char *says;
+	} cases[] = {
+		{ "--epochs 3", "made with --schedule cosine --epochs 2, and this run has 3" },
+		{ "--epochs 2 --schedule constant", "made with --schedule cosine --epochs 2, and this run has 0" },
+		{ "--epochs 2 --rate 0.02", "made with --rate 0.00999999978, and this run has 0.0199999996" },
+		{ "--epochs 2 --kernel-size 2", "made with --kernel-size 3, and this run has 2" },
+	};
+	char words[400];
+	char hash[HASH_HEX_LENGTH + 1];
+	char checkpoint[300];
+	(void)snprintf(checkpoint, sizeof checkpoint, "%s/other", folder);
+	(void)snprintf(words, sizeof words, "--epochs 2 --checkpoint %s", checkpoint);
+	pretrain(words, hash);
+	for (size_t i = 0; i < CTL_COUNT(cases); i++) {
+		(void)snprintf(words, sizeof words, "--checkpoint %s --resume %s", checkpoint, cases[i].words);
+		expect(events, words, STATUS_DATA, cases[i].says);
+	}
+	(void)unlink(checkpoint);
+}
+
+/* A small run has few steps: more of them for the warm-up than a tenth is the same as a tenth. */
+static void short_warm_up(void **state)
+{
+	char capped[HASH_HEX_LENGTH + 1];
+	char tenth[HASH_HEX_LENGTH + 1];
+	char none[HASH_HEX_LENGTH + 1];
+	pretrain("--epochs 4 --warm-up 1000", capped);
+	pretrain("--epochs 4 --warm-up 4", tenth); /* of 46 */
+	pretrain("--epochs 4 --warm-up 0", none);
+	assert_string_equal(capped, tenth);
+	assert_string_not_equal(capped, none);
+	pretrain("--epochs 1 --batch 1000", capped); /* one step, and it teaches */
+	pretrain("--epochs 1 --batch 1000 --rate 0.1", tenth);
+	assert_string_not_equal(capped, tenth);
+	pretrain("--epochs 4 --schedule constant --warm-up 1000", capped);
+	pretrain("--epochs 4 --schedule constant --warm-up 4", tenth);
+	assert_string_not_equal(capped, tenth);
 }
 
 /* Whatever a rate makes of the weights: said, and nothing is written. */
@@ -175,7 +219,7 @@ static void exploding_weights(void **state)
 		"--epochs 1 --rate 1e30",
 		"--epochs 1 --rate 1e300",
 		"--epochs 3 --rate 1e36 --clip 0 --average 0",
-		"--epochs 2 --rate 1e25 --validation-users 0 --batch 1000",
+		"--epochs 2 --rate 1e30 --validation-users 0 --schedule constant",
 		"--epochs 2 --rate 1e30 --non-causal",
 		"--epochs 1 --rate 1e30 --batch 1000 --json",
 	};
@@ -209,6 +253,8 @@ int main(void)
 		cmocka_unit_test(the_same_words_give_the_same_file),
 		cmocka_unit_test(goes_on_from_a_checkpoint),
 		cmocka_unit_test(wrong_words),
+		cmocka_unit_test(other_settings),
+		cmocka_unit_test(short_warm_up),
 		cmocka_unit_test(exploding_weights),
 		cmocka_unit_test(bad_events),
 	};

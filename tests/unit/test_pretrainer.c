@@ -322,7 +322,7 @@ static void other_runs_are_refused(void **state)
 	network_free(net);
 	expect_refused(&options, &w, &parallel_none, path, "made with parts 2, and this run has 1");
 	options.seed = 5;
-	expect_refused(&options, &w, &two, path, "made with seed 1, and this run has 5");
+	expect_refused(&options, &w, &two, path, "made with --seed 1, and this run has 5");
 	options.seed = 1;
 	w.items[w.offsets[7]]++;
 	expect_refused(&options, &w, &two, path, "made with events ");
