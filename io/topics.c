@@ -18,7 +18,8 @@ enum {
 };
 
 /* How each topic is made. Dead letters keep the time of the record that they hold, which may be years old: a retention
- * by time would throw them away at once. Tombstones of the changelog stay as long as a local store is believed. */
+ * by time would throw them away at once. Tombstones of the changelog stay as long as a local store is believed, those of
+ * tasks for a hundred years: a task that was removed is not one that the topic has never had. */
 static const struct {
 	const char *cleanup; /* NULL: the brokers' default */
 	const char *key;     /* one more property, NULL: none */
@@ -29,7 +30,7 @@ static const struct {
 	[TOPIC_DEADLETTERS] = { "delete", "retention.ms", "-1" },
 	[TOPIC_EXAMPLES] = { "delete", "message.timestamp.type", "LogAppendTime" },
 	[TOPIC_PATCHES] = { "compact", NULL, NULL },
-	[TOPIC_TASKS] = { "compact", NULL, NULL },
+	[TOPIC_TASKS] = { "compact", "delete.retention.ms", "3153600000000" },
 };
 
 const char *topic_name(const struct config *config, enum topic topic)

@@ -96,6 +96,7 @@ enum status ctl_embed(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_evaluate(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_inspect(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_schema(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_task(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_deadletter(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_demo(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_bench(int argc, char **argv, struct error *err) MUST_CHECK;

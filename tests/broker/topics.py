@@ -116,6 +116,12 @@ def grow(bootstrap, names, partitions):
         time.sleep(0.1)
 
 
+def setting(bootstrap, name, key):
+    """A topic's property as the brokers have it."""
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    return admin(bootstrap).describe_configs([resource])[resource].result(30)[key].value
+
+
 def configure(bootstrap, name, **settings):
     """Sets a topic's properties (dots written as underscores); None takes one back to its default."""
     entries = [ConfigEntry(k.replace("_", "."), v if v is None else str(v),
