@@ -13,6 +13,7 @@
 #define HEADER_EXCEPTION "__streams.errors.exception"
 #define HEADER_REASON "peterd.reason"
 #define HEADER_TRUNCATED "peterd.truncated"
+#define HEADER_REQUEUED "peterd.requeued" /* the record's own once it has it */
 
 /* Of a record batch, before its records (KIP-98's format). */
 enum { BATCH_HEADER_BYTES = 61 };
@@ -219,6 +220,8 @@ enum status deadletter_parse(const rd_kafka_message_t *message, struct deadlette
 		.exception = get(headers, HEADER_EXCEPTION),
 		.truncated_bytes = -1,
 	};
+	int64_t requeued;
+	info.attempts = parse_number(get(headers, HEADER_REQUEUED), INT32_MAX, &requeued) ? requeued + 1 : 1;
 	struct slice truncated = get(headers, HEADER_TRUNCATED);
 	const char *fault = NULL;
 	if (info.topic.length == 0)
@@ -236,4 +239,16 @@ enum status deadletter_parse(const rd_kafka_message_t *message, struct deadlette
 	info.partition = (int32_t)partition;
 	*ret = info;
 	return STATUS_OK;
+}
+
+rd_kafka_headers_t *deadletter_requeue_headers(const rd_kafka_message_t *letter, const struct deadletter_info *info)
+{
+	rd_kafka_headers_t *headers = deadletter_own_headers(letter);
+	if (!headers)
+		return NULL;
+	(void)rd_kafka_header_remove(headers, HEADER_REQUEUED); /* an error is only that there is none */
+	if (add_number(headers, HEADER_REQUEUED, info->attempts))
+		return headers;
+	rd_kafka_headers_destroy(headers);
+	return NULL;
 }

@@ -28,9 +28,10 @@ struct deadletter_info {
 	struct slice topic; /* where the record came from, with partition and offset */
 	int32_t partition;
 	int64_t offset;
-	struct slice reason;     /* peterd.reason; a code that reason_name() need not know */
-	struct slice detail;     /* one line; data NULL where absent, as with exception */
-	struct slice exception;  /* */
+	struct slice reason;    /* peterd.reason; a code that reason_name() need not know */
+	struct slice detail;    /* one line; data NULL where absent, as with exception */
+	struct slice exception; /* */
+	int64_t attempts; /* how often the record has been rejected: 1, and 1 more for each time it was submitted again */
 	int64_t truncated_bytes; /* the original length of a value that was cut, otherwise -1 */
 };
 
@@ -41,7 +42,12 @@ enum status deadletter_parse(const rd_kafka_message_t *message, struct deadlette
 /* Whether a header of that name is one of those above. */
 bool deadletter_header_is_ours(const char *name);
 
-/* The headers that the record had of its own, to submit it again with. NULL: out of memory. The caller's. */
+/* The headers that the record had of its own. NULL: out of memory. The caller's. */
 rd_kafka_headers_t *deadletter_own_headers(const rd_kafka_message_t *message);
+
+/* The headers to submit the record of a dead letter again with: its own, and peterd.requeued, how often that has been done
+ * (in decimal). A record that is rejected again keeps it, so that its next letter counts on. NULL: out of memory. The
+ * caller's. */
+rd_kafka_headers_t *deadletter_requeue_headers(const rd_kafka_message_t *letter, const struct deadletter_info *info);
 
 #endif

@@ -46,6 +46,7 @@ static enum status print_json(const rd_kafka_message_t *message, const struct de
 	(void)json_object_set_new(object, "offset", json_integer(info->offset));
 	set_text(object, "message", info->detail);
 	set_text(object, "exception", info->exception);
+	(void)json_object_set_new(object, "attempts", json_integer(info->attempts));
 	if (info->truncated_bytes >= 0)
 		(void)json_object_set_new(object, "truncated", json_integer(info->truncated_bytes));
 	(void)json_object_set_new(object, "timestamp", json_integer(rd_kafka_message_timestamp(message, &type)));
@@ -77,6 +78,8 @@ static void print_line(const rd_kafka_message_t *message, const struct deadlette
 	printf("[%d]@%lld  key ", info->partition, (long long)info->offset);
 	print_safe(key, 40);
 	printf("  %zu bytes  ", message->len);
+	if (info->attempts > 1)
+		printf("attempt %lld  ", (long long)info->attempts);
 	print_safe(info->detail, 200);
 	printf("\n");
 }
@@ -146,14 +149,14 @@ static enum status run_list(int argc, char **argv, struct error *err)
 		{ "limit", CTL_WHOLE, false, &l.limit, "N", "at most so many", 1, INT64_MAX },
 		{ "json", CTL_FLAG, false, &l.json, NULL, "an object a line, with key and value in base64", 0, 0 },
 	};
-	const struct ctl_usage usage = {
-		"deadletter list",
-		"",
-		"Lists the dead letters: reason, where the record came from, key, size and message.\n",
-		options,
-		CTL_COUNT(options),
-		0
-	};
+	const struct ctl_usage usage = { "deadletter list",
+					 "",
+					 "Lists the dead letters: reason, where the record came from, key, size, how "
+					 "often it has been rejected\n"
+					 "where that is more than once, and message.\n",
+					 options,
+					 CTL_COUNT(options),
+					 0 };
 	int operands;
 	bool help;
 	struct config *config;
@@ -185,7 +188,8 @@ static enum status run_requeue(int argc, char **argv, struct error *err)
 		"",
 		"Re-submits dead letters as they came (key, value, own headers, timestamp) to the topic and partition "
 		"that\n"
-		"they came from, in transactions with the offsets of what was re-submitted: each letter goes out "
+		"they came from, with a header peterd.requeued that counts how often, in transactions with the offsets "
+		"of what was re-submitted: each letter goes out "
 		"once,\n"
 		"however often this is run or interrupted. The brokers forget those offsets offsets.retention.minutes\n"
 		"(7 days) after the last requeue. Letters whose value was cut cannot be re-submitted.\n",

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 10000, PATIENCE_US = 30000000, LETTERS_MAX = 1000, BYTES_MAX = 16 << 20 };
+enum { TIMEOUT_MS = 10000, SLICE_MS = 100, PATIENCE_US = 30000000, LETTERS_MAX = 1000, BYTES_MAX = 16 << 20 };
 
 /* What has gone out of the letters of one reason. */
 struct progress {
@@ -43,18 +43,38 @@ struct work {
 	struct requeue_counts *counts;
 };
 
+static void serve_events(struct work *w, int wait_ms)
+{
+	rd_kafka_event_t *event;
+	while ((event = rd_kafka_queue_poll(w->events, wait_ms))) {
+		rd_kafka_event_destroy(event);
+		wait_ms = 0;
+	}
+}
+
+/* In short steps: it ends only when the reports of what it takes back have been served. */
+static void abort_transaction(struct work *w)
+{
+	for (int64_t until_us = clock_monotonic_us() + (int64_t)TIMEOUT_MS * 1000;;) {
+		rd_kafka_error_t *error = rd_kafka_abort_transaction(w->producer, SLICE_MS);
+		bool again = error && rd_kafka_error_is_retriable(error) && clock_monotonic_us() < until_us;
+		if (error)
+			rd_kafka_error_destroy(error);
+		if (!again)
+			break;
+		serve_events(w, 0);
+	}
+	w->open = false;
+}
+
 /* Runs a transaction's step to its end. STATUS_UNAVAILABLE where it failed: what it held is not submitted. */
 static enum status settle(struct work *w, rd_kafka_error_t *error, const char *what, struct error *err)
 {
 	if (!error)
 		return STATUS_OK;
 	enum status status = error_set(err, STATUS_UNAVAILABLE, "%s: %s", what, rd_kafka_error_string(error));
-	if (rd_kafka_error_txn_requires_abort(error)) {
-		rd_kafka_error_t *abort_error = rd_kafka_abort_transaction(w->producer, TIMEOUT_MS);
-		if (abort_error)
-			rd_kafka_error_destroy(abort_error);
-		w->open = false;
-	}
+	if (rd_kafka_error_txn_requires_abort(error))
+		abort_transaction(w);
 	rd_kafka_error_destroy(error);
 	return status;
 }
@@ -78,15 +98,6 @@ static enum status open_producer(struct work *w, struct error *err)
 			continue;
 		}
 		return settle(w, error, "kafka: the transactional producer", err);
-	}
-}
-
-static void serve_events(struct work *w, int wait_ms)
-{
-	rd_kafka_event_t *event;
-	while ((event = rd_kafka_queue_poll(w->events, wait_ms))) {
-		rd_kafka_event_destroy(event);
-		wait_ms = 0;
 	}
 }
 
@@ -222,7 +233,7 @@ static enum status submit(struct work *w, const rd_kafka_message_t *message, con
 	int64_t timestamp_ms = rd_kafka_message_timestamp(message, &type);
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__QUEUE_FULL;
 	while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && !ctl_stopping()) {
-		rd_kafka_headers_t *headers = deadletter_own_headers(message);
+		rd_kafka_headers_t *headers = deadletter_requeue_headers(message, info);
 		if (!headers)
 			return error_set_memory(err);
 		code = rd_kafka_producev(w->producer, RD_KAFKA_V_TOPIC(target->name), RD_KAFKA_V_PARTITION(partition),
@@ -313,13 +324,10 @@ static void close_work(struct work *w)
 		next = t->next;
 		free(t);
 	}
+	if (w->open)
+		abort_transaction(w);
 	if (w->events)
 		rd_kafka_queue_destroy(w->events);
-	if (w->producer && w->open) {
-		rd_kafka_error_t *error = rd_kafka_abort_transaction(w->producer, TIMEOUT_MS);
-		if (error)
-			rd_kafka_error_destroy(error);
-	}
 	client_close_producer(w->producer);
 }
 

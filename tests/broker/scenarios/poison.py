@@ -1,10 +1,13 @@
 """Bad data never stops a partition and is never lost."""
 import json
 import os
+import signal
+import subprocess
+import time
 
 import check
 import topics
-from daemon import run
+from daemon import die_with_parent, run
 from registry import scenario
 from stream import Poison
 
@@ -185,3 +188,38 @@ def poison_requeue(site):
 
     checker = check.verify(site, [backbone], inputs=inputs, decode=decode, expected=expected)
     assert checker.oracle.events == len(records)
+
+
+@scenario(timeout_s=90)
+def poison_again(site):
+    """A record that is rejected again is a letter again, which says how often; an interrupted requeue ends at once."""
+    site.create(1)
+    daemon = site.daemon(site.backbone(site.stream(24)))
+    daemon.start()
+    site.produce([(b"u", b"no Avro", [("origin", b"\x00\xff"), ("peterd.requeued", b"nonsense")])] * 3)
+    requeue = [site.peterctl, "deadletter", "requeue", "--config", daemon.path]
+    for attempts in (1, 2, 3):
+        site.settle(daemon=daemon)
+        listed = run([site.peterctl, "deadletter", "list", "--json", "--config", daemon.path])
+        letters = [json.loads(line) for line in listed.stdout.splitlines()]
+        found = [letter["attempts"] for letter in letters]
+        assert found == [n for n in range(1, attempts + 1) for _ in range(3)], f"attempts {found}; {listed.stderr}"
+        done = run(requeue)
+        assert done.returncode == 0 and done.stdout.startswith("3 letters re-submitted"), f"{done.stdout} {done.stderr}"
+    site.settle(daemon=daemon)
+    text = run([site.peterctl, "deadletter", "list", "--config", daemon.path]).stdout.splitlines()
+    assert sum("  attempt 4  " in line for line in text) == 3 and not any("attempt 1 " in line for line in text), text
+    last = topics.read_all(site.bootstrap, site.topic("deadletters"))[0][-1]
+    assert [v for k, v in last.headers() if k == "peterd.requeued"] == [b"3"] and ("origin", b"\x00\xff") in last.headers()
+    site.produce([(b"u", b"no Avro", [])] * site.size(20000))
+    site.settle(daemon=daemon)
+    slowest = 0
+    for wait in (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8):
+        process = subprocess.Popen(requeue, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=die_with_parent)
+        time.sleep(wait)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 5, f"an interrupted requeue took {slowest:.1f} s to end"
+    site.note(f"slowest end {slowest:.1f} s")
