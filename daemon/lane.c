@@ -418,7 +418,7 @@ static void close_consumer(struct lane *lane)
 		return;
 	rd_kafka_queue_destroy(lane->consumer_queue);
 	rd_kafka_queue_destroy(lane->idle_queue);
-	rd_kafka_destroy(lane->consumer);
+	client_close_member(lane->consumer); /* it has subscribed, and may lead the group by now */
 }
 
 static enum status open_loop(struct lane *lane, struct error *err)
