@@ -72,6 +72,11 @@ int config_line(const struct config *config, const char *key);
 /* The value of a property under `kafka:`, NULL where the file has none. The config's memory. */
 const char *config_kafka(const struct config *config, const char *name);
 
+/* A checked definition's cadence under this configuration: its own, or patch.max_age_ms for side patches and 60000 for others,
+ * whose every swap costs a recomputation; patch.min_labels. */
+int64_t config_task_max_age_ms(const struct config *config, const struct config_task *task);
+int64_t config_task_min_labels(const struct config *config, const struct config_task *task);
+
 /* The keys of the file, as "tasks, patch.min_labels", that no part of the daemon reads in this version. False where each of
  * them has its default, as in the sample: nobody waits for what they say. */
 bool config_unused(const struct config *config, char *text, size_t size) MUST_CHECK;

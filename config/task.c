@@ -11,6 +11,7 @@
 
 #define LABEL_MAX_BYTES 1024 /* a ranking task's labels are item ids */
 #define NAME_BYTES_MOST 100
+#define INSIDE_MAX_AGE_MS 60000 /* serial and parallel patches that say nothing */
 #define CHOICES_MOST 8
 #define CHOICES_BYTES 96
 #define REAL_TEXT "%.9g" /* for people */
@@ -356,6 +357,18 @@ enum status config_task_fits(const struct config_task *task, uint32_t channels, 
 				 "%" PRId64 ": at most twice the backbone's %" PRIu32 " channels: it is to be narrow",
 				 task->bottleneck, channels);
 	return STATUS_OK;
+}
+
+int64_t config_task_max_age_ms(const struct config *config, const struct config_task *task)
+{
+	if (task->max_age_ms > 0)
+		return task->max_age_ms;
+	return !strcmp(task->insertion, "side") ? config->patch_max_age_ms : INSIDE_MAX_AGE_MS;
+}
+
+int64_t config_task_min_labels(const struct config *config, const struct config_task *task)
+{
+	return task->min_labels > 0 ? task->min_labels : config->patch_min_labels;
 }
 
 /* ---- the hash ---- */

@@ -224,6 +224,23 @@ static void a_backbone_has_its_say(void **state)
 		   "blocks: 8: the backbone's blocks are 0 to 7");
 }
 
+static void cadence_is_the_task_s_or_the_configuration_s(void **state)
+{
+	static const char text[] = "backbone: b\nstate_dir: s\nkafka: {bootstrap.servers: h}\npatch: {max_age_ms: 700, "
+				   "min_labels: 5}\ntasks:\n- {name: a, type: ranking}\n"
+				   "- {name: b, type: ranking, insertion: serial}\n"
+				   "- {name: c, type: ranking, insertion: serial, max_age_ms: 9, min_labels: 2}\n";
+	struct config *c = NULL;
+	struct error err;
+	assert_int_equal(config_parse("t", text, sizeof text - 1, &c, &err), STATUS_OK);
+	assert_int_equal(config_task_max_age_ms(c, &c->tasks[0]), 700);
+	assert_int_equal(config_task_max_age_ms(c, &c->tasks[1]), 60000);
+	assert_int_equal(config_task_max_age_ms(c, &c->tasks[2]), 9);
+	assert_int_equal(config_task_min_labels(c, &c->tasks[0]), 5);
+	assert_int_equal(config_task_min_labels(c, &c->tasks[2]), 2);
+	config_free(c);
+}
+
 static void files_are_loaded(void **state)
 {
 	static const char text[] = "name: a\ntype: regression\n";
@@ -268,11 +285,17 @@ static void the_sample_names_every_key(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_task_has_its_defaults), cmocka_unit_test(every_key_is_read),
-		cmocka_unit_test(bad_files_are_refused),     cmocka_unit_test(values_are_checked),
-		cmocka_unit_test(keys_fit_each_other),       cmocka_unit_test(the_hash_is_of_what_trains),
-		cmocka_unit_test(the_canonical_text_stays),  cmocka_unit_test(a_backbone_has_its_say),
-		cmocka_unit_test(files_are_loaded),          cmocka_unit_test(the_sample_names_every_key),
+		cmocka_unit_test(one_task_has_its_defaults),
+		cmocka_unit_test(every_key_is_read),
+		cmocka_unit_test(bad_files_are_refused),
+		cmocka_unit_test(values_are_checked),
+		cmocka_unit_test(keys_fit_each_other),
+		cmocka_unit_test(the_hash_is_of_what_trains),
+		cmocka_unit_test(the_canonical_text_stays),
+		cmocka_unit_test(a_backbone_has_its_say),
+		cmocka_unit_test(files_are_loaded),
+		cmocka_unit_test(the_sample_names_every_key),
+		cmocka_unit_test(cadence_is_the_task_s_or_the_configuration_s),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
