@@ -183,6 +183,11 @@ uint32_t backbone_items(const struct backbone *b)
 	return b->items;
 }
 
+uint32_t backbone_blocks(const struct backbone *b)
+{
+	return b->blocks;
+}
+
 bool backbone_causal(const struct backbone *b)
 {
 	return b->causal;
@@ -191,6 +196,11 @@ bool backbone_causal(const struct backbone *b)
 uint32_t backbone_item(const struct backbone *b, uint64_t item_hash)
 {
 	return vocabulary_index(b->vocabulary, item_hash);
+}
+
+const float *backbone_vector(const struct backbone *b, uint32_t item)
+{
+	return b->ops->vector(b, item);
 }
 
 size_t backbone_state_bytes(const struct backbone *b)
@@ -215,30 +225,58 @@ void backbone_workspace_free(struct backbone_workspace *ws)
 		ws->ops->workspace_free(ws);
 }
 
+enum status backbone_workspace_reserve(const struct backbone *b, struct backbone_workspace *ws, uint32_t newest,
+				       struct error *err)
+{
+	return b->ops->workspace_reserve(b, ws, newest, err);
+}
+
 void backbone_push(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
 		   const uint32_t items[])
 {
 	assert(b->state_bytes > 0);
-	b->ops->push(b, ws, n, states, items);
+	b->ops->step(b, ws, n, states, items, NULL, NULL);
 }
 
 void backbone_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
 		   float *out)
 {
 	assert(b->state_bytes > 0);
-	b->ops->read(b, ws, n, states, out);
+	b->ops->step(b, ws, n, (void *const *)states, NULL, out, NULL);
 }
 
 void backbone_push_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
 			const uint32_t items[], float *out)
 {
 	assert(b->state_bytes > 0);
-	b->ops->push_read(b, ws, n, states, items, out);
+	b->ops->step(b, ws, n, states, items, out, NULL);
 }
 
 void backbone_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
 		    const uint32_t items[], void *const states[], float *out)
 {
 	assert(states == NULL || b->state_bytes > 0);
-	b->ops->embed(b, ws, n, offsets, items, states, out);
+	b->ops->embed(b, ws, n, offsets, items, states, out, NULL);
+}
+
+void backbone_step_levels(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+			  const uint32_t items[], float *out, const struct backbone_levels *levels)
+{
+	assert(b->state_bytes > 0);
+	b->ops->step(b, ws, n, states, items, out, levels);
+}
+
+void backbone_embed_levels(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			   const uint32_t items[], void *const states[], float *out,
+			   const struct backbone_levels *levels)
+{
+	assert(b->state_bytes > 0);
+	b->ops->embed(b, ws, n, offsets, items, states, out, levels);
+}
+
+void backbone_side_states(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			  const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
+			  float *out)
+{
+	b->ops->side_states(b, ws, n, offsets, items, mean_window, levels, count, out);
 }

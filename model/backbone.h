@@ -38,10 +38,14 @@ const char *backbone_arch(const struct backbone *b); /* "nextitnet" */
 uint32_t backbone_dim(const struct backbone *b);     /* d, floats of an embedding */
 uint32_t backbone_window(const struct backbone *b);  /* newest events an embedding reads: R - 1 (causal) or `window` */
 uint32_t backbone_items(const struct backbone *b);   /* V, special tokens included */
+uint32_t backbone_blocks(const struct backbone *b);
 bool backbone_causal(const struct backbone *b);
 
 /* Vocabulary index of the item with this hash_item(), BACKBONE_OOV where it has none. */
 uint32_t backbone_item(const struct backbone *b, uint64_t item_hash);
+
+/* The embedding of a vocabulary index, [d]; until backbone_free. */
+const float *backbone_vector(const struct backbone *b, uint32_t item);
 
 size_t backbone_state_bytes(const struct backbone *b);
 void backbone_state_reset(const struct backbone *b, void *state); /* a user before any event */
@@ -51,6 +55,11 @@ void backbone_state_reset(const struct backbone *b, void *state); /* a user befo
 enum status backbone_workspace_new(const struct backbone *b, struct backbone_workspace **ret,
 				   struct error *err) MUST_CHECK;
 void backbone_workspace_free(struct backbone_workspace *ws);
+
+/* Room for passes over whole windows that give the columns of the last `newest` events too, no more and no less; a new
+ * workspace has none. Errors: STATUS_MEMORY, the workspace is as before. */
+enum status backbone_workspace_reserve(const struct backbone *b, struct backbone_workspace *ws, uint32_t newest,
+				       struct error *err) MUST_CHECK;
 
 /* One event for each of n distinct users: advances states[u] by items[u]. Incremental architectures only. */
 void backbone_push(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
@@ -70,5 +79,35 @@ void backbone_push_read(const struct backbone *b, struct backbone_workspace *ws,
  * (incremental architectures only). Agrees with reset, push, ..., read to the bit. */
 void backbone_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
 		    const uint32_t items[], void *const states[], float *out);
+
+/* What side patches read (model/side.h): states at *levels*, 0 the embedding, l the output of block l - 1, at the task token
+ * and in the events' own columns. Padding is left out everywhere. */
+struct backbone_levels {
+	const uint32_t *levels; /* [count], each at most backbone_blocks(), in any order */
+	size_t count;
+	uint32_t newest;       /* backbone_embed_levels: columns of so many last events at most */
+	float *const *tasks;   /* [n], each receives [count, d] at the task token; NULL: not wanted */
+	float *const *columns; /* [n], each receives the events' [count, d], oldest event first; NULL: not wanted */
+};
+
+/* backbone_push, _read or _push_read that gives levels: pushes where `items` is not NULL, which fills columns[u] with the
+ * event's own, and reads where `out` is not NULL, which fills tasks[u]. */
+void backbone_step_levels(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+			  const uint32_t items[], float *out, const struct backbone_levels *levels);
+
+/* backbone_embed that gives levels: of the newest backbone_window() + newest events, which are read, columns[u] receives
+ * the last min(t, newest). Agrees with steps to the bit. The workspace has room for `newest`. Incremental
+ * architectures only. */
+void backbone_embed_levels(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			   const uint32_t items[], void *const states[], float *out,
+			   const struct backbone_levels *levels);
+
+/* User by user, level by level: the state at the task token, and the mean (model/mean.h) of the last min(t, mean_window)
+ * events' own columns, 0 without events. out: [n, count, 2, d]. Of a user's events the newest backbone_window() +
+ * mean_window are read, where not causal backbone_window(): t counts these. Agrees with side_states of model/side.h
+ * to 1e-5. The workspace has room for `mean_window`. */
+void backbone_side_states(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			  const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
+			  float *out);
 
 #endif

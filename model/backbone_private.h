@@ -6,8 +6,8 @@
 #include "model/safetensors.h"
 #include "model/vocabulary.h"
 
-/* One architecture. `push`, `read`, `push_read` and `state_reset` are called only where state_bytes is not 0. The
- * arguments are those of the functions of the same name in backbone.h. */
+/* One architecture. `step` and `state_reset` are called only where state_bytes is not 0. The arguments are those of the
+ * functions of the same name in backbone.h; `levels` may be NULL. */
 struct backbone_ops {
 	const char *arch;
 
@@ -16,15 +16,18 @@ struct backbone_ops {
 	void (*close)(struct backbone *b);
 	enum status (*workspace_new)(const struct backbone *b, struct backbone_workspace **ret, struct error *err);
 	void (*workspace_free)(struct backbone_workspace *ws);
+	enum status (*workspace_reserve)(const struct backbone *b, struct backbone_workspace *ws, uint32_t newest,
+					 struct error *err);
+	const float *(*vector)(const struct backbone *b, uint32_t item);
 	void (*state_reset)(const struct backbone *b, void *state);
-	void (*push)(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-		     const uint32_t items[]);
-	void (*read)(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
-		     float *out);
-	void (*push_read)(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-			  const uint32_t items[], float *out);
+	/* states[u] is written only where `items` is not NULL. */
+	void (*step)(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+		     const uint32_t items[], float *out, const struct backbone_levels *levels);
 	void (*embed)(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
-		      const uint32_t items[], void *const states[], float *out);
+		      const uint32_t items[], void *const states[], float *out, const struct backbone_levels *levels);
+	void (*side_states)(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			    const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
+			    float *out);
 };
 
 struct backbone {
@@ -34,6 +37,7 @@ struct backbone {
 	uint32_t dim;    /* d */
 	uint32_t window; /* events */
 	uint32_t items;  /* V */
+	uint32_t blocks;
 	bool causal;
 	size_t state_bytes; /* 0: no incremental form */
 	void *impl;         /* the architecture's own */

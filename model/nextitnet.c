@@ -147,6 +147,7 @@ static void lay_out(const struct nextitnet_settings *s, struct nextitnet *net, s
 		field += net->convolutions[i].span;
 	}
 	b->dim = s->channels;
+	b->blocks = s->blocks;
 	b->causal = s->causal;
 	b->window = s->causal ? field : s->window;
 	b->state_bytes = s->causal ? NEXTITNET_STATE_HEAD_BYTES + ring * sizeof(float) : 0;
@@ -192,50 +193,78 @@ static void close_net(struct backbone *b)
 	free(net);
 }
 
-static enum status workspace_new(const struct backbone *b, struct backbone_workspace **ret, struct error *err)
+/* The batched pass's memory, anew. */
+static enum status workspace_reserve(const struct backbone *b, struct backbone_workspace *base, uint32_t newest,
+				     struct error *err)
 {
+	struct nextitnet_workspace *ws = (struct nextitnet_workspace *)base;
 	const struct nextitnet *net = b->impl;
 	const size_t width = net->width;
-	const size_t positions = (size_t)b->window + 2;
+	const size_t positions = (size_t)b->window + 2 + (b->causal ? newest : 0);
 	size_t before = 0;
 	size_t behind = 0;
+	if (ws->batch != NULL && ws->newest == newest)
+		return STATUS_OK;
 	for (uint32_t i = 0; i < net->count; i++) {
 		const struct nextitnet_convolution *c = &net->convolutions[i];
 		before = before > c->span - c->right ? before : c->span - c->right;
 		behind = behind > c->right ? behind : c->right;
 	}
-	const size_t batch = (before + positions + behind) * width;
-	const size_t stream = b->causal ? 2 * NEXTITNET_CHUNK * width : 0;
-	const size_t products = b->causal ? (net->taps + (size_t)1) * NEXTITNET_CHUNK * width : 0;
-	struct nextitnet_workspace *ws = calloc(1, sizeof *ws);
-	if (ws == NULL)
+	const size_t rows = before + positions + behind;
+	float *batch = aligned_alloc(ALIGNMENT_BYTES, 2 * (rows + positions) * width * sizeof *batch);
+	if (batch == NULL)
 		return error_set_memory(err);
-	ws->floats = aligned_alloc(ALIGNMENT_BYTES,
-				   (2 * stream + products + 2 * batch + 2 * positions * width) * sizeof *ws->floats);
-	if (ws->floats == NULL) {
-		free(ws);
-		return error_set_memory(err);
-	}
-	struct arena arena = { ws->floats };
-	ws->base.ops = b->ops;
-	ws->stream_x = take(&arena, stream);
-	ws->stream_y = take(&arena, stream);
-	ws->products = take(&arena, products);
-	ws->batch_x = take(&arena, batch) + before * width;
-	ws->batch_y = take(&arena, batch) + before * width;
+	free(ws->batch);
+	struct arena arena = { batch };
+	ws->batch = batch;
+	ws->newest = newest;
+	ws->batch_x = take(&arena, rows * width) + before * width;
+	ws->batch_y = take(&arena, rows * width) + before * width;
 	ws->batch_sum = take(&arena, positions * width);
 	ws->batch_carry = take(&arena, positions * width);
 	memset(ws->batch_x - before * width, 0, before * width * sizeof(float));
 	memset(ws->batch_y - before * width, 0, before * width * sizeof(float));
-	*ret = &ws->base;
 	return STATUS_OK;
 }
 
 static void workspace_free(struct backbone_workspace *base)
 {
 	struct nextitnet_workspace *ws = (struct nextitnet_workspace *)base;
+	free(ws->batch);
 	free(ws->floats);
 	free(ws);
+}
+
+static enum status workspace_new(const struct backbone *b, struct backbone_workspace **ret, struct error *err)
+{
+	const struct nextitnet *net = b->impl;
+	const size_t width = net->width;
+	const size_t stream = b->causal ? 2 * NEXTITNET_CHUNK * width : 0;
+	const size_t products = b->causal ? (net->taps + (size_t)1) * NEXTITNET_CHUNK * width : 0;
+	struct nextitnet_workspace *ws = calloc(1, sizeof *ws);
+	if (ws == NULL)
+		return error_set_memory(err);
+	ws->base.ops = b->ops;
+	ws->floats = aligned_alloc(ALIGNMENT_BYTES, (2 * stream + products) * sizeof *ws->floats);
+	struct arena arena = { ws->floats };
+	enum status status =
+		ws->floats == NULL && b->causal ? error_set_memory(err) : workspace_reserve(b, &ws->base, 0, err);
+	if (ws->floats != NULL) {
+		ws->stream_x = take(&arena, stream);
+		ws->stream_y = take(&arena, stream);
+		ws->products = take(&arena, products);
+	}
+	if (status == STATUS_OK)
+		*ret = &ws->base;
+	else
+		workspace_free(&ws->base);
+	return status;
+}
+
+static const float *vector(const struct backbone *b, uint32_t item)
+{
+	const struct nextitnet *net = b->impl;
+	return net->embedding + (size_t)item * net->width;
 }
 
 static void state_reset(const struct backbone *b, void *state)
@@ -249,9 +278,10 @@ const struct backbone_ops nextitnet_ops = {
 	.close = close_net,
 	.workspace_new = workspace_new,
 	.workspace_free = workspace_free,
+	.workspace_reserve = workspace_reserve,
+	.vector = vector,
 	.state_reset = state_reset,
-	.push = nextitnet_push,
-	.read = nextitnet_read,
-	.push_read = nextitnet_push_read,
+	.step = nextitnet_step,
 	.embed = nextitnet_embed,
+	.side_states = nextitnet_side_states,
 };

@@ -49,12 +49,14 @@ struct nextitnet_state {
 
 struct nextitnet_workspace {
 	struct backbone_workspace base;
-	float *floats;   /* everything below */
+	float *floats;   /* the stream's, and the products */
 	float *stream_x; /* [2 * CHUNK, width] block inputs: task tokens, then items */
 	float *stream_y; /* [2 * CHUNK, width] between a block's two convolutions */
 	uint32_t rows[NEXTITNET_AHEAD]
 		     [NEXTITNET_CHUNK]; /* of the rings: each user's next position, by layer mod AHEAD */
 	float *products;                /* [(taps + 1) * CHUNK, width] */
+	uint32_t newest;                /* events whose columns a window has room for */
+	float *batch;                   /* everything below */
 	float *batch_x;                 /* position 0 of [positions, width], with zero rows around it */
 	float *batch_y;
 	float *batch_sum;   /* [positions, width] */
@@ -63,13 +65,12 @@ struct nextitnet_workspace {
 
 extern const struct backbone_ops nextitnet_ops;
 
-void nextitnet_push(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-		    const uint32_t items[]);
-void nextitnet_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
-		    float *out);
-void nextitnet_push_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-			 const uint32_t items[], float *out);
+void nextitnet_step(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+		    const uint32_t items[], float *out, const struct backbone_levels *levels);
 void nextitnet_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
-		     const uint32_t items[], void *const states[], float *out);
+		     const uint32_t items[], void *const states[], float *out, const struct backbone_levels *levels);
+void nextitnet_side_states(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			   const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
+			   float *out);
 
 #endif

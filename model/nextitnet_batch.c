@@ -1,12 +1,16 @@
 /* Whole windows at once: a user's positions are the rows of the products, one user after the other.
  *
  * Only what the last position needs is computed: the output of a convolution is wanted from `after` positions before
- * the task token on, where `after` is how far all later convolutions look back. The rings ask for no more: at any
+ * the task token on, where `after` is how far all later convolutions look back, and from as many more on as there are
+ * last events whose own columns are wanted too. The rings ask for no more: at any
  * later moment the task token stands further right, and so does everything that it reads. Rows before the first event
  * are zero at every layer; those of a window's front that would depend on events before the window are computed as if
  * there were none, and by the same argument no output ever reads them. */
 #include "model/nextitnet.h"
 
+#include "model/mean.h"
+
+#include <assert.h>
 #include <string.h>
 
 struct window {
@@ -14,8 +18,20 @@ struct window {
 	struct nextitnet_workspace *ws;
 	const uint32_t *items;
 	size_t events;
-	size_t first; /* position of the first event: 0, or 1 behind a leading task token */
-	size_t count; /* positions: the events and their task tokens */
+	size_t first;  /* position of the first event: 0, or 1 behind a leading task token */
+	size_t count;  /* positions: the events and their task tokens */
+	size_t newest; /* last events whose columns are wanted, at most `events` */
+};
+
+/* Where one user's states at levels go. */
+struct sink {
+	const uint32_t *levels; /* [count] */
+	size_t count;
+	uint32_t dim;
+	float *tasks;   /* level i at i * step; NULL: not wanted */
+	float *means;   /* alike */
+	size_t step;    /* floats */
+	float *columns; /* [newest, count, d]; NULL: not wanted */
 };
 
 static void look_up(const struct window *w)
@@ -55,7 +71,8 @@ static void convolve(const struct window *w, uint32_t index)
 	const bool second = index % 2 == 1;
 	const bool causal = w->first == 0;
 	const size_t width = net->width;
-	const size_t start = causal && w->count - 1 > c->after ? w->count - 1 - c->after : 0;
+	const size_t back = c->after + w->newest;
+	const size_t start = causal && w->count - 1 > back ? w->count - 1 - back : 0;
 	float *x = second ? w->ws->batch_y : w->ws->batch_x;
 	float *y = second ? w->ws->batch_x : w->ws->batch_y;
 	const float *carry = causal && net->taps > 1 ? w->ws->batch_carry : NULL;
@@ -92,23 +109,8 @@ static void fill_ring(const struct window *w, uint32_t index, float *ring)
 		memcpy(ring + (w->events + i) % c->span * width, sums + i * width, width * sizeof(float));
 }
 
-static void run(const struct window *w, void *state, bool read)
-{
-	float *rings = state == NULL ? NULL : (float *)((char *)state + NEXTITNET_STATE_HEAD_BYTES);
-	look_up(w);
-	for (uint32_t i = 0; i < w->net->count; i++) {
-		if (rings != NULL)
-			fill_ring(w, i, rings + w->net->convolutions[i].ring_offset);
-		if (read || i + 1 < w->net->count)
-			convolve(w, i);
-	}
-	if (state == NULL)
-		return;
-	memset(state, 0, NEXTITNET_STATE_HEAD_BYTES);
-	((struct nextitnet_state *)state)->events = w->events;
-}
-
-static void copy_embedding(const struct window *w, uint32_t dim, float *out)
+/* The state at the task token; where there is one at both ends, their sum. */
+static void copy_task(const struct window *w, uint32_t dim, float *out)
 {
 	const size_t width = w->net->width;
 	memcpy(out, w->ws->batch_x + (w->count - 1) * width, dim * sizeof(float));
@@ -116,23 +118,102 @@ static void copy_embedding(const struct window *w, uint32_t dim, float *out)
 		out[i] += w->ws->batch_x[i];
 }
 
-void nextitnet_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
-		     const uint32_t items[], void *const states[], float *out)
+/* Hands out batch_x, where it holds the states of one of the levels wanted. */
+static void give_level(const struct window *w, const struct sink *sink, uint32_t level)
 {
+	const size_t width = w->net->width;
+	const size_t dim = sink->dim;
+	const float *newest = w->ws->batch_x + (w->first + w->events - w->newest) * width;
+	for (size_t i = 0; i < sink->count; i++) {
+		if (sink->levels[i] != level)
+			continue;
+		if (sink->tasks != NULL)
+			copy_task(w, sink->dim, sink->tasks + i * sink->step);
+		for (size_t e = 0; sink->columns != NULL && e < w->newest; e++)
+			memcpy(sink->columns + (e * sink->count + i) * dim, newest + e * width, dim * sizeof(float));
+		if (sink->means == NULL)
+			continue;
+		float *mean = sink->means + i * sink->step;
+		memset(mean, 0, dim * sizeof *mean);
+		for (size_t e = 0; e < w->newest; e++)
+			mean_add(mean, newest + e * width, dim);
+		mean_finish(mean, w->newest, dim);
+	}
+}
+
+/* `state`: NULL, or to be filled; `read`: the last block's output is wanted. */
+static void run(const struct window *w, void *state, bool read, const struct sink *sink)
+{
+	float *rings = state == NULL ? NULL : (float *)((char *)state + NEXTITNET_STATE_HEAD_BYTES);
+	look_up(w);
+	give_level(w, sink, 0);
+	for (uint32_t i = 0; i < w->net->count; i++) {
+		if (rings != NULL)
+			fill_ring(w, i, rings + w->net->convolutions[i].ring_offset);
+		if (read || i + 1 < w->net->count)
+			convolve(w, i);
+		if (i % 2 == 1)
+			give_level(w, sink, i / 2 + 1);
+	}
+	if (state == NULL)
+		return;
+	memset(state, 0, NEXTITNET_STATE_HEAD_BYTES);
+	((struct nextitnet_state *)state)->events = w->events;
+}
+
+/* The window of the events `begin` to `end` - 1 of items, where the columns of the last `newest` are wanted too. */
+static struct window cut_out(const struct backbone *b, struct backbone_workspace *base, const uint32_t *items,
+			     size_t begin, size_t end, uint32_t newest)
+{
+	struct nextitnet_workspace *ws = (struct nextitnet_workspace *)base;
 	const size_t first = b->causal ? 0 : 1;
+	const size_t most = (size_t)b->window + (b->causal ? newest : 0);
+	const size_t events = end - begin < most ? end - begin : most;
+	assert(newest <= ws->newest || !b->causal);
+	return (struct window){
+		.net = b->impl,
+		.ws = ws,
+		.items = items + end - events,
+		.events = events,
+		.first = first,
+		.count = first + events + 1,
+		.newest = events < newest ? events : newest,
+	};
+}
+
+void nextitnet_embed(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+		     const uint32_t items[], void *const states[], float *out, const struct backbone_levels *levels)
+{
+	const uint32_t newest = levels == NULL || levels->columns == NULL ? 0 : levels->newest;
 	for (size_t user = 0; user < n; user++) {
-		size_t events = offsets[user + 1] - offsets[user];
-		events = events < b->window ? events : b->window;
-		struct window w = {
-			.net = b->impl,
-			.ws = (struct nextitnet_workspace *)ws,
-			.items = items + offsets[user + 1] - events,
-			.events = events,
-			.first = first,
-			.count = first + events + 1,
-		};
-		run(&w, states == NULL ? NULL : states[user], out != NULL);
+		const struct window w = cut_out(b, ws, items, offsets[user], offsets[user + 1], newest);
+		struct sink sink = { .dim = b->dim, .step = b->dim };
+		if (levels != NULL) {
+			sink.levels = levels->levels;
+			sink.count = levels->count;
+			sink.tasks = levels->tasks == NULL ? NULL : levels->tasks[user];
+			sink.columns = levels->columns == NULL ? NULL : levels->columns[user];
+		}
+		run(&w, states == NULL ? NULL : states[user], out != NULL || levels != NULL, &sink);
 		if (out != NULL)
-			copy_embedding(&w, b->dim, out + user * b->dim);
+			copy_task(&w, b->dim, out + user * b->dim);
+	}
+}
+
+void nextitnet_side_states(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
+			   const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
+			   float *out)
+{
+	for (size_t user = 0; user < n; user++, out += count * 2 * b->dim) {
+		const struct window w = cut_out(b, ws, items, offsets[user], offsets[user + 1], mean_window);
+		const struct sink sink = {
+			.levels = levels,
+			.count = count,
+			.dim = b->dim,
+			.tasks = out,
+			.means = out + b->dim,
+			.step = 2 * (size_t)b->dim,
+		};
+		run(&w, NULL, true, &sink);
 	}
 }

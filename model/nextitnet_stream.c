@@ -11,10 +11,12 @@ struct step {
 	const struct backbone *b;
 	const struct nextitnet *net;
 	struct nextitnet_workspace *ws;
-	size_t n;            /* users */
-	size_t tokens;       /* n, or 0: no reading */
-	size_t items;        /* n, or 0: no pushing */
-	void *const *states; /* written only where items is not 0 */
+	size_t n;                             /* users */
+	size_t tokens;                        /* n, or 0: no reading */
+	size_t items;                         /* n, or 0: no pushing */
+	void *const *states;                  /* written only where items is not 0 */
+	const struct backbone_levels *levels; /* NULL: none */
+	size_t first;                         /* of the users, in the arrays of `levels` */
 };
 
 static float *ring_of(const struct nextitnet_convolution *c, void *state)
@@ -103,6 +105,24 @@ static void convolve(const struct step *s, uint32_t index)
 	}
 }
 
+/* Hands out stream_x, where it holds the states of one of the levels wanted. */
+static void give_level(const struct step *s, uint32_t level)
+{
+	const struct backbone_levels *l = s->levels;
+	const uint32_t width = s->net->width;
+	const uint32_t dim = s->b->dim;
+	for (size_t i = 0; i < l->count; i++) {
+		if (l->levels[i] != level)
+			continue;
+		for (size_t user = 0; l->tasks != NULL && user < s->tokens; user++)
+			memcpy(l->tasks[s->first + user] + i * dim, s->ws->stream_x + user * width,
+			       dim * sizeof(float));
+		for (size_t user = 0; l->columns != NULL && user < s->items; user++)
+			memcpy(l->columns[s->first + user] + i * dim, s->ws->stream_x + (s->tokens + user) * width,
+			       dim * sizeof(float));
+	}
+}
+
 static void run_chunk(const struct step *s, const uint32_t items[], float *out)
 {
 	const uint32_t width = s->net->width;
@@ -116,16 +136,21 @@ static void run_chunk(const struct step *s, const uint32_t items[], float *out)
 	for (size_t row = 0; row < s->items; row++)
 		memcpy(s->ws->stream_x + (s->tokens + row) * width, s->net->embedding + (size_t)items[row] * width,
 		       row_bytes);
-	for (uint32_t i = 0; i < s->net->count; i++)
+	if (s->levels != NULL)
+		give_level(s, 0);
+	for (uint32_t i = 0; i < s->net->count; i++) {
 		convolve(s, i);
+		if (s->levels != NULL && i % 2 == 1)
+			give_level(s, i / 2 + 1);
+	}
 	for (size_t row = 0; row < s->items; row++)
 		((struct nextitnet_state *)s->states[row])->events++;
 	for (size_t row = 0; row < s->tokens; row++)
 		memcpy(out + row * s->b->dim, s->ws->stream_x + row * width, s->b->dim * sizeof(float));
 }
 
-static void run(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-		const uint32_t *items, float *out)
+void nextitnet_step(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
+		    const uint32_t items[], float *out, const struct backbone_levels *levels)
 {
 	for (size_t at = 0; at < n; at += NEXTITNET_CHUNK) {
 		size_t rows = n - at < NEXTITNET_CHUNK ? n - at : NEXTITNET_CHUNK;
@@ -137,25 +162,9 @@ static void run(const struct backbone *b, struct backbone_workspace *ws, size_t 
 			.tokens = out == NULL ? 0 : rows,
 			.items = items == NULL ? 0 : rows,
 			.states = states + at,
+			.levels = levels,
+			.first = at,
 		};
 		run_chunk(&s, items == NULL ? NULL : items + at, out == NULL ? NULL : out + at * b->dim);
 	}
-}
-
-void nextitnet_push(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-		    const uint32_t items[])
-{
-	run(b, ws, n, states, items, NULL);
-}
-
-void nextitnet_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, const void *const states[],
-		    float *out)
-{
-	run(b, ws, n, (void *const *)states, NULL, out);
-}
-
-void nextitnet_push_read(const struct backbone *b, struct backbone_workspace *ws, size_t n, void *const states[],
-			 const uint32_t items[], float *out)
-{
-	run(b, ws, n, states, items, out);
 }
