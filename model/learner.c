@@ -221,6 +221,7 @@ enum status learner_new(const struct learner_options *options, const struct lear
 	l->versions = 1;
 	l->live.patch->version = 1;
 	l->promoted_ms = time_ms;
+	l->restarted_ms = time_ms;
 	gate_start(&l->challenge, 1);
 	gate_start(&l->defence, 1);
 	gate_late_start(&l->worth, 1);

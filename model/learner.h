@@ -17,8 +17,8 @@
  *
  *     promoted     the challenger is better than the live patch, min_age_ms have passed; or max_age_ms have and it is not
  *                  worse. At least min_labels since the last one.
- *     rejected     the challenger is worse, or its outputs or steps are not finite any more: it starts again from the live
- *                  patch.
+ *     rejected     the challenger is worse, or its outputs or three steps in a row are not finite: it starts again from the
+ *                  live patch (for the latter min_age_ms after the last time, and until then nothing is trained).
  *     rolled_back  the live patch is worse than its predecessor, or drift is flagged and it went live after the onset: the
  *                  predecessor is live again.
  *

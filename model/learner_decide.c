@@ -147,6 +147,7 @@ static enum status apply_rejection(struct learner *l, const struct learner_decis
 		drift_clear(&l->drift);
 		start_defence(l);
 	}
+	l->restarted_ms = d->time_ms;
 	start_challenge(l);
 	return learner_restart(l, err);
 }
@@ -239,7 +240,7 @@ static bool may_be_promoted(const struct learner *l)
 {
 	const uint64_t fresh = l->counts.labels - l->promoted_at;
 	const bool trusted = !l->drift.flagged || gate_late_is_above(&l->trust, l->options.alpha);
-	return fresh > 0 && fresh >= l->options.min_labels && l->averaged > 0 && trusted;
+	return !l->broken && fresh > 0 && fresh >= l->options.min_labels && l->averaged > 0 && trusted;
 }
 
 static void choose(const struct learner *l, struct learner_decision *d)
@@ -251,7 +252,7 @@ static void choose(const struct learner *l, struct learner_decision *d)
 	if (back != LEARNER_NONE) {
 		d->reason = back;
 		state_rollback(l, d);
-	} else if (l->broken) {
+	} else if (l->broken && d->time_ms - l->restarted_ms >= l->options.min_age_ms) {
 		state_rejection(l, LEARNER_BROKEN, d);
 	} else if (l->drift.flagged && l->refuted && gate_is_above(&l->recovery, alpha)) {
 		state_rejection(l, LEARNER_POISON, d);

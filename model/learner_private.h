@@ -87,6 +87,7 @@ struct learner {
 	struct gate recovery;    /* the same, from where its sum was last not above 0 */
 	uint64_t recovery_since; /* number of its first label */
 	int64_t promoted_ms;
+	int64_t restarted_ms; /* of the last rejection */
 	uint64_t promoted_at; /* labels consumed then */
 	uint64_t settled_at;  /* labels consumed when the predecessor became it */
 	/* Scratch of a call. */

@@ -104,6 +104,7 @@ static void walk_numbers(struct codec *c, struct learner *l)
 	FIELD(c, l->metrics);
 	FIELD(c, l->units);
 	FIELD(c, l->promoted_ms);
+	FIELD(c, l->restarted_ms);
 	FIELD(c, l->promoted_at);
 	FIELD(c, l->settled_at);
 }

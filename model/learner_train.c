@@ -18,13 +18,19 @@ static uint64_t available(const struct learner *l)
 	return l->counts.labels - (l->drift.flagged ? l->drift.onset : 0);
 }
 
-uint64_t learner_steps_wanted(const struct learner *l, size_t usable)
+/* Times that an example is trained on, now. */
+static uint64_t passes_now(const struct learner *l)
 {
 	const uint64_t have = available(l) > 0 ? available(l) : 1;
 	uint64_t passes = FEW_EXAMPLES / have;
 	passes = passes < l->options.passes_at_least ? l->options.passes_at_least : passes;
 	passes = passes < l->options.passes ? passes : l->options.passes;
-	return (usable * passes + l->options.batch - 1) / l->options.batch;
+	return passes > 0 ? passes : 1;
+}
+
+uint64_t learner_steps_wanted(const struct learner *l, size_t usable)
+{
+	return (usable * passes_now(l) + l->options.batch - 1) / l->options.batch;
 }
 
 /* The levels that a side patch reads, and the last one, which its head reads. */
@@ -137,13 +143,16 @@ struct draws {
 	size_t eligible_count;
 	uint32_t *fresh; /* usable ones of the cut */
 	size_t fresh_count;
+	uint64_t passes;
 };
 
 /* One step: fresh examples begin .. end - 1, filled up with old ones. */
 static bool step(struct learner *l, const struct draws *d, size_t begin, size_t end)
 {
 	struct random_stream random = random_from(l->options.seed, STREAM_DRAWS + l->counts.steps + l->counts.skipped);
-	const size_t room = l->options.batch - (end - begin);
+	const size_t wanted = (end - begin) * (size_t)(d->passes - 1); /* fewer than fit, where cuts are small */
+	const size_t fit = l->options.batch - (end - begin);
+	const size_t room = wanted < fit ? wanted : fit;
 	const size_t old = room < d->eligible_count ? room : d->eligible_count;
 	size_t n = 0;
 	for (size_t i = begin; i < end; i++)
@@ -174,7 +183,7 @@ static void count_skipped(struct learner *l, struct learner_report *report, size
 static void take_steps(struct learner *l, const struct draws *d, uint64_t steps, struct learner_report *report)
 {
 	size_t begin = 0;
-	for (uint64_t i = 0; i < steps; i++) {
+	for (uint64_t i = 0; i < steps && !l->broken; i++) {
 		size_t end = (size_t)((i + 1) * d->fresh_count / steps);
 		end = end - begin > l->options.batch ? begin + l->options.batch : end;
 		if (step(l, d, begin, end)) {
@@ -186,8 +195,8 @@ static void take_steps(struct learner *l, const struct draws *d, uint64_t steps,
 				l->fresh[d->fresh[k]].usable = false;
 		}
 		begin = end;
+		report->steps++;
 	}
-	report->steps += steps;
 }
 
 /* The usable ones enter the reservoir. */
@@ -223,14 +232,14 @@ static enum status keep(struct learner *l, size_t count, struct error *err)
 enum status learner_train(struct learner *l, size_t count, uint64_t steps, struct learner_report *report,
 			  struct error *err)
 {
-	struct draws d = { .fresh = calloc(count + 1, sizeof *d.fresh) };
+	struct draws d = { .fresh = calloc(count + 1, sizeof *d.fresh), .passes = passes_now(l) };
 	if (!d.fresh)
 		return error_set_memory(err);
 	for (size_t i = 0; i < count; i++) {
 		if (l->fresh[i].usable && l->fresh[i].weight > 0)
 			d.fresh[d.fresh_count++] = (uint32_t)i;
 	}
-	const uint64_t wanted = steps == LEARNER_STEPS ? learner_steps_wanted(l, d.fresh_count) : steps;
+	const uint64_t wanted = l->broken ? 0 : steps == LEARNER_STEPS ? learner_steps_wanted(l, d.fresh_count) : steps;
 	enum status status = list_eligible(l, &d.eligible, &d.eligible_count, err);
 	if (status == STATUS_OK) {
 		take_steps(l, &d, wanted, report);

@@ -1,5 +1,6 @@
 /* A learner's promises on made-up tasks: it learns, sees before it learns, and what goes live is what should. */
 #include "learner_fixture.h"
+#include "network_fixture.h"
 
 static double recent_accuracy(const struct stream *s)
 {
@@ -310,6 +311,65 @@ static void a_user_is_forgotten(void **state)
 	fixture_free(s);
 }
 
+/* Patches inside the trunk, from events: a label is the kind of item that stands most often. */
+static void serial_patches_learn_from_events(void **state)
+{
+	enum { LENGTH = 12, CUTS = 100 };
+	struct error err;
+	struct learner *l = NULL, *again = NULL;
+	struct learner_options o = fixture_options(PATCH_CLASSIFICATION);
+	struct network_shape shape = fixture_shape();
+	shape.channels = 8;
+	struct network *net = fixture_network(&shape, 3);
+	struct learner_lineage lineage = fixture_lineage(PATCH_CLASSIFICATION, &net->shape);
+	lineage.net = net;
+	lineage.spec.insertion = PATCH_SERIAL;
+	lineage.spec.first = lineage.spec.second = true;
+	memset(lineage.spec.blocks, 0, sizeof lineage.spec.blocks);
+	lineage.spec.blocks[1] = true;
+	assert_int_equal(learner_new(&o, &lineage, 0, &l, &err), STATUS_OK);
+	struct random_stream random = random_from(5, 5);
+	static uint32_t items[CUT][LENGTH];
+	struct learner_example cut[CUT];
+	struct learner_report report;
+	struct learner_decision d;
+	for (int i = 0; i < CUTS; i++) {
+		for (size_t k = 0; k < CUT; k++) {
+			const uint32_t kind = random_below(&random, 2);
+			for (size_t at = 0; at < LENGTH; at++)
+				items[k][at] = 3 + random_below(&random, 3) +
+					       3 * (random_below(&random, 5) == 0 ? !kind : kind);
+			cut[k] = (struct learner_example){ .offset = (uint64_t)i * CUT + k,
+							   .label = fixture_names[kind],
+							   .weight = 1,
+							   .items = items[k],
+							   .length = k % 5 == 0 ? 4 : LENGTH };
+		}
+		const struct learner_cut c = { cut, CUT, LEARNER_STEPS };
+		assert_int_equal(learner_consume(l, &c, &report, &err), STATUS_OK);
+		assert_int_equal(learner_decide(l, (i + 1) * 500, &d, &err), STATUS_OK);
+	}
+	const struct learner_sums *live = &learner_metrics(l)->recent[LEARNER_LIVE];
+	if (!(live->right / live->count > 0.7))
+		fail_msg("accuracy %g", live->right / live->count);
+	struct buffer first = { 0 }, second = { 0 };
+	assert_int_equal(learner_save(l, true, &first, &err), STATUS_OK);
+	assert_int_equal(learner_restore(&o, &lineage, first.data, first.length, &again, &err), STATUS_OK);
+	const struct learner_cut c = { cut, CUT, LEARNER_STEPS };
+	buffer_clear(&first);
+	assert_int_equal(learner_consume(l, &c, &report, &err), STATUS_OK);
+	assert_int_equal(learner_consume(again, &c, &report, &err), STATUS_OK);
+	assert_int_equal(learner_save(l, true, &first, &err), STATUS_OK);
+	assert_int_equal(learner_save(again, true, &second, &err), STATUS_OK);
+	assert_int_equal(first.length, second.length);
+	assert_memory_equal(first.data, second.data, first.length);
+	buffer_free(&first);
+	buffer_free(&second);
+	learner_free(l);
+	learner_free(again);
+	network_free(net);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct error err;
@@ -346,6 +406,7 @@ int main(void)
 		cmocka_unit_test(regressions_and_rankings_are_learnt),
 		cmocka_unit_test(a_wild_value_is_no_end),
 		cmocka_unit_test(a_user_is_forgotten),
+		cmocka_unit_test(serial_patches_learn_from_events),
 		cmocka_unit_test(nonsense_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
