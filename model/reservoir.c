@@ -45,9 +45,7 @@ void reservoir_add(struct reservoir *r, const struct reservoir_entry *entry, con
 	assert(entry->length <= r->bytes);
 	if (r->capacity == 0)
 		return;
-	size_t at = random_below(&r->random, (uint32_t)r->capacity);
-	if (at >= r->count)
-		at = r->count++;
+	const size_t at = r->count < r->capacity ? r->count++ : random_below(&r->random, (uint32_t)r->capacity);
 	assert(at < r->allocated);
 	r->entries[at] = *entry;
 	r->entries[at].present = bytes != NULL || entry->length == 0;

@@ -1,7 +1,6 @@
-/* A bounded sample of a task's past examples, to train on again. Aggarwal ("On biased reservoir sampling in the presence of
- * stream evolution", VLDB 2006, algorithm 2.1): every example enters; with the chance that the reservoir is full to, it takes
- * the place of a random one. An example of age t is then still there with a chance that falls as exp(-t / capacity): newest
- * ones mostly, without an edge.
+/* A bounded sample of a task's past examples, to train on again: once it is full, every example enters in the place of a
+ * random one (after Aggarwal, "On biased reservoir sampling in the presence of stream evolution", VLDB 2006). An example of
+ * age t is then still there with a chance that falls as exp(-t / capacity): newest ones mostly, without an edge.
  *
  * An example is `bytes` of the caller's and what is known of it here. Memory grows with what is in it, up to the capacity.
  * One thread. */
