@@ -1,5 +1,8 @@
 #include "daemon/trunk.h"
 
+#include "model/mean.h"
+
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +15,29 @@ struct trunk {
 	const struct backbone *backbone;
 	struct user_cache *cache;
 	struct backbone_workspace *workspace;
+	uint32_t dim;              /* d */
 	uint32_t window;           /* newest events that an embedding reads */
-	uint32_t *items;           /* of windows to rebuild: [ROWS x window] */
+	uint32_t reach;            /* newest events that a rebuild reads */
+	uint32_t *items;           /* of windows to rebuild: [ROWS x reach] */
 	float *embeddings;         /* of one pass: [ROWS, d] */
 	size_t embedding_at_bytes; /* where a user's embedding lies behind its state */
+	uint32_t *levels;          /* those above 0 that states keep, each once */
+	size_t levels_count;
+	uint32_t *places;     /* [blocks + 1]: where a level is among them; in the memory of `levels` */
+	uint32_t mean_window; /* events of a ring */
+};
+
+/* Behind a user's embedding, where levels are kept. */
+struct kept {
+	uint32_t next;  /* row of the ring that the next event's columns take */
+	float floats[]; /* [count, d] at the task token, then the ring: [mean_window, count, d] */
+};
+
+/* Where the levels of one pass go: those of ROWS users at most. */
+struct sinks {
+	float *tasks[ROWS];
+	float *columns[ROWS];
+	struct backbone_levels levels;
 };
 
 enum status trunk_new(const struct backbone *backbone, struct user_cache *cache, struct trunk **ret, struct error *err)
@@ -25,10 +47,11 @@ enum status trunk_new(const struct backbone *backbone, struct user_cache *cache,
 		return error_set_memory(err);
 	t->backbone = backbone;
 	t->cache = cache;
-	t->window = backbone_window(backbone);
+	t->dim = backbone_dim(backbone);
+	t->window = t->reach = backbone_window(backbone);
 	t->embedding_at_bytes = backbone_state_bytes(backbone);
 	t->items = reallocarray(NULL, (size_t)ROWS * (t->window ? t->window : 1), sizeof *t->items);
-	t->embeddings = calloc((size_t)ROWS * backbone_dim(backbone), sizeof *t->embeddings);
+	t->embeddings = calloc((size_t)ROWS * t->dim, sizeof *t->embeddings);
 	enum status status = t->items && t->embeddings ? backbone_workspace_new(backbone, &t->workspace, err)
 						       : error_set_memory(err);
 	if (status != STATUS_OK) {
@@ -44,6 +67,7 @@ void trunk_free(struct trunk *t)
 	if (!t)
 		return;
 	backbone_workspace_free(t->workspace);
+	free(t->levels);
 	free(t->embeddings);
 	free(t->items);
 	free(t);
@@ -60,11 +84,54 @@ static float *embedding_of(const struct trunk *t, const struct user *u)
 	return (float *)((char *)u->state + t->embedding_at_bytes);
 }
 
+static struct kept *kept_of(const struct trunk *t, const struct user *u)
+{
+	return (struct kept *)(embedding_of(t, u) + t->dim);
+}
+
+/* Floats of one event's columns. */
+static size_t row_floats(const struct trunk *t)
+{
+	return t->levels_count * t->dim;
+}
+
+static float *ring_row(const struct trunk *t, const struct user *u, uint32_t row)
+{
+	return kept_of(t, u)->floats + ((size_t)row + 1) * row_floats(t);
+}
+
+/* Where a pass of these users leaves levels; NULL: none are kept. */
+static const struct backbone_levels *open_sinks(const struct trunk *t, struct user *const users[], size_t n,
+						struct sinks *s)
+{
+	if (t->levels_count == 0)
+		return NULL;
+	for (size_t i = 0; i < n; i++) {
+		s->tasks[i] = kept_of(t, users[i])->floats;
+		s->columns[i] = ring_row(t, users[i], kept_of(t, users[i])->next);
+	}
+	s->levels = (struct backbone_levels){ t->levels, t->levels_count, t->mean_window, s->tasks, s->columns };
+	return &s->levels;
+}
+
+/* An empty ring. */
+static void begin_ring(const struct trunk *t, struct user *u)
+{
+	if (t->levels_count > 0)
+		kept_of(t, u)->next = 0;
+}
+
+/* So many columns were put in, at most as many as it holds. */
+static void turn_ring(const struct trunk *t, struct user *u, size_t columns)
+{
+	if (t->levels_count > 0)
+		kept_of(t, u)->next = (uint32_t)((kept_of(t, u)->next + columns) % t->mean_window);
+}
+
 static void keep_embeddings(struct trunk *t, struct user *const users[], size_t n)
 {
-	size_t dim = backbone_dim(t->backbone);
 	for (size_t i = 0; i < n; i++) {
-		memcpy(embedding_of(t, users[i]), t->embeddings + i * dim, dim * sizeof(float));
+		memcpy(embedding_of(t, users[i]), t->embeddings + i * t->dim, t->dim * sizeof(float));
 		users[i]->embedded = true;
 	}
 }
@@ -77,7 +144,7 @@ static uint32_t item_at(const struct trunk *t, const struct user *u, uint32_t in
 /* Appends the user's window to t->items at `at`; returns its length. */
 static size_t copy_window(struct trunk *t, const struct user *u, size_t at)
 {
-	uint32_t length = u->sequence.length < t->window ? u->sequence.length : t->window;
+	uint32_t length = u->sequence.length < t->reach ? u->sequence.length : t->reach;
 	uint32_t first = u->sequence.length - length;
 	for (uint32_t i = first; i < u->sequence.length; i++) {
 		t->items[at++] = item_at(t, u, i);
@@ -85,18 +152,33 @@ static size_t copy_window(struct trunk *t, const struct user *u, size_t at)
 	return length;
 }
 
+/* Those of n <= ROWS users, from the buffer's begin on. */
+static void copy_windows(struct trunk *t, struct user *const users[], size_t n, size_t offsets[])
+{
+	offsets[0] = 0;
+	for (size_t i = 0; i < n; i++)
+		offsets[i + 1] = offsets[i] + copy_window(t, users[i], offsets[i]);
+}
+
 /* One batched pass over the windows of n <= ROWS users, which leaves their states and embeddings. */
 static void pass_windows(struct trunk *t, struct user *const users[], size_t n)
 {
-	size_t offsets[ROWS + 1] = { 0 };
+	size_t offsets[ROWS + 1];
 	void *states[ROWS];
+	struct sinks sinks;
+	copy_windows(t, users, n, offsets);
 	for (size_t i = 0; i < n; i++) {
-		offsets[i + 1] = offsets[i] + copy_window(t, users[i], offsets[i]);
 		states[i] = users[i]->state;
 		users[i]->fresh = 0;
 		users[i]->stale = false;
+		begin_ring(t, users[i]);
 	}
-	backbone_embed(t->backbone, t->workspace, n, offsets, t->items, states, t->embeddings);
+	backbone_embed_levels(t->backbone, t->workspace, n, offsets, t->items, states, t->embeddings,
+			      open_sinks(t, users, n, &sinks));
+	for (size_t i = 0; i < n; i++) {
+		size_t events = offsets[i + 1] - offsets[i];
+		turn_ring(t, users[i], events < t->mean_window ? events : t->mean_window);
+	}
 	keep_embeddings(t, users, n);
 }
 
@@ -105,6 +187,7 @@ static void push_next(struct trunk *t, struct user *const users[], size_t n, boo
 {
 	void *states[ROWS];
 	uint32_t items[ROWS];
+	struct sinks sinks;
 	for (size_t i = 0; i < n; i++) {
 		struct user *u = users[i];
 		states[i] = u->state;
@@ -112,12 +195,12 @@ static void push_next(struct trunk *t, struct user *const users[], size_t n, boo
 		u->fresh--;
 		u->embedded = false;
 	}
-	if (!read) {
-		backbone_push(t->backbone, t->workspace, n, states, items);
-		return;
-	}
-	backbone_push_read(t->backbone, t->workspace, n, states, items, t->embeddings);
-	keep_embeddings(t, users, n);
+	backbone_step_levels(t->backbone, t->workspace, n, states, items, read ? t->embeddings : NULL,
+			     open_sinks(t, users, n, &sinks));
+	for (size_t i = 0; i < n; i++)
+		turn_ring(t, users[i], 1);
+	if (read)
+		keep_embeddings(t, users, n);
 }
 
 /* Rounds of columns until none of the n <= ROWS users lacks one. */
@@ -144,10 +227,12 @@ static void push_columns(struct trunk *t, struct user *const users[], size_t n, 
 /* The embeddings of n <= ROWS users whose states lack nothing. */
 static void read_states(struct trunk *t, struct user *const users[], size_t n)
 {
-	const void *states[ROWS];
+	void *states[ROWS];
+	struct sinks sinks;
 	for (size_t i = 0; i < n; i++)
 		states[i] = users[i]->state;
-	backbone_read(t->backbone, t->workspace, n, states, t->embeddings);
+	backbone_step_levels(t->backbone, t->workspace, n, states, NULL, t->embeddings,
+			     open_sinks(t, users, n, &sinks));
 	keep_embeddings(t, users, n);
 }
 
@@ -163,6 +248,7 @@ static bool begin_anew(struct trunk *t, struct user *u)
 	if (!u->stale || u->sequence.length > COLUMNS_AT_MOST)
 		return false;
 	backbone_state_reset(t->backbone, u->state);
+	begin_ring(t, u);
 	u->stale = false;
 	u->fresh = u->sequence.length;
 	return true;
@@ -207,26 +293,165 @@ enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n,
 /* Without states every embedding is a pass over the window. */
 static void embed_windows(struct trunk *t, struct user *const users[], size_t n, float *out)
 {
-	size_t offsets[ROWS + 1] = { 0 };
-	for (size_t i = 0; i < n; i++)
-		offsets[i + 1] = offsets[i] + copy_window(t, users[i], offsets[i]);
+	size_t offsets[ROWS + 1];
+	copy_windows(t, users, n, offsets);
 	backbone_embed(t->backbone, t->workspace, n, offsets, t->items, NULL, out);
 }
 
 enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, float *out, struct error *err)
 {
-	size_t dim = backbone_dim(t->backbone);
 	for (size_t at = 0; at < n; at += ROWS) {
 		size_t rows = rows_from(at, n);
 		if (t->cache->state_bytes == 0) {
-			embed_windows(t, users + at, rows, out + at * dim);
+			embed_windows(t, users + at, rows, out + at * t->dim);
 			continue;
 		}
 		enum status status = advance_rows(t, users + at, rows, true, err);
 		if (status != STATUS_OK)
 			return status;
 		for (size_t i = at; i < at + rows; i++)
-			memcpy(out + i * dim, embedding_of(t, users[i]), dim * sizeof(float));
+			memcpy(out + i * t->dim, embedding_of(t, users[i]), t->dim * sizeof(float));
+	}
+	return STATUS_OK;
+}
+
+static bool has_level(const uint32_t levels[], size_t count, uint32_t level)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (levels[i] == level)
+			return true;
+	}
+	return false;
+}
+
+/* The levels above 0, each once, in order, and the place of each; returns how many. Without states none is kept. */
+static size_t levels_to_keep(const struct trunk *t, const uint32_t levels[], size_t count, uint32_t *out,
+			     uint32_t *places)
+{
+	size_t kept = 0;
+	for (uint32_t level = 1; t->embedding_at_bytes > 0 && level <= backbone_blocks(t->backbone); level++) {
+		if (!has_level(levels, count, level))
+			continue;
+		places[level] = (uint32_t)kept;
+		out[kept++] = level;
+	}
+	return kept;
+}
+
+/* Takes `levels`, which are levels_to_keep. */
+static enum status set_levels(struct trunk *t, uint32_t *levels, size_t count, uint32_t mean_window, struct error *err)
+{
+	const uint32_t newest = count > 0 ? mean_window : 0;
+	const uint32_t reach = t->window + newest;
+	uint32_t *items = reallocarray(NULL, (size_t)ROWS * (reach ? reach : 1), sizeof *items);
+	enum status status =
+		items ? backbone_workspace_reserve(t->backbone, t->workspace, newest, err) : error_set_memory(err);
+	if (status != STATUS_OK) {
+		free(items);
+		free(levels);
+		return status;
+	}
+	free(t->items);
+	free(t->levels);
+	t->items = items;
+	t->levels = levels;
+	t->places = levels + backbone_blocks(t->backbone);
+	t->levels_count = count;
+	t->reach = reach;
+	size_t floats = count > 0 ? ((size_t)mean_window + 1) * row_floats(t) : 0;
+	size_t kept_bytes = count > 0 ? sizeof(struct kept) + floats * sizeof(float) : 0;
+	user_cache_set_states(t->cache, trunk_state_bytes(t->backbone) + kept_bytes);
+	return STATUS_OK;
+}
+
+enum status trunk_keep_levels(struct trunk *t, const uint32_t levels[], size_t count, uint32_t mean_window,
+			      struct error *err)
+{
+	assert(count == 0 || mean_window > 0);
+	const size_t blocks = backbone_blocks(t->backbone);
+	uint32_t *kept = calloc(2 * blocks + 1, sizeof *kept);
+	if (!kept)
+		return error_set_memory(err);
+	size_t kept_count = levels_to_keep(t, levels, count, kept, kept + blocks);
+	bool same = kept_count == t->levels_count &&
+		    (kept_count == 0 ||
+		     (mean_window == t->mean_window && memcmp(kept, t->levels, kept_count * sizeof *kept) == 0));
+	enum status status = STATUS_OK;
+	if (same)
+		free(kept);
+	else
+		status = set_levels(t, kept, kept_count, mean_window, err);
+	if (status == STATUS_OK)
+		t->mean_window = mean_window;
+	return status;
+}
+
+/* Where a level lies in a row. */
+static size_t level_at(const struct trunk *t, uint32_t level)
+{
+	const uint32_t place = t->places[level];
+	assert(place < t->levels_count && t->levels[place] == level);
+	return (size_t)place * t->dim;
+}
+
+/* Adds up one event's columns, which lie in this row of the ring; level 0 is the item's embedding. */
+static void add_event(const struct trunk *t, uint32_t item, const float *row, const uint32_t levels[], size_t count,
+		      float *means)
+{
+	for (size_t i = 0; i < count; i++, means += 2 * (size_t)t->dim)
+		mean_add(means, levels[i] == 0 ? backbone_vector(t->backbone, item) : row + level_at(t, levels[i]),
+			 t->dim);
+}
+
+/* The states of a user who lacks nothing; out: [count, 2, d]. The ring of a user may be far from any cache: it is read once,
+ * front to back. */
+static void states_of(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
+		      uint32_t mean_window, float *out)
+{
+	const size_t dim = t->dim;
+	const uint32_t events = u->sequence.length < mean_window ? u->sequence.length : mean_window;
+	const bool embeddings = has_level(levels, count, 0);
+	const bool ring = t->levels_count > 0;
+	for (size_t i = 0; i < count; i++) {
+		const float *task = levels[i] == 0 ? backbone_vector(t->backbone, BACKBONE_TCL)
+						   : kept_of(t, u)->floats + level_at(t, levels[i]);
+		memcpy(out + 2 * i * dim, task, dim * sizeof *out);
+		memset(out + (2 * i + 1) * dim, 0, dim * sizeof *out);
+	}
+	uint32_t row = ring ? (kept_of(t, u)->next + t->mean_window - events) % t->mean_window : 0;
+	for (uint32_t e = u->sequence.length - events; e < u->sequence.length; e++) {
+		add_event(t, embeddings ? item_at(t, u, e) : 0, ring ? ring_row(t, u, row) : NULL, levels, count,
+			  out + dim);
+		row = row + 1 < t->mean_window ? row + 1 : 0;
+	}
+	for (size_t i = 0; i < count; i++)
+		mean_finish(out + (2 * i + 1) * dim, events, dim);
+}
+
+static void window_states(struct trunk *t, struct user *const users[], size_t n, const uint32_t levels[], size_t count,
+			  uint32_t mean_window, float *out)
+{
+	size_t offsets[ROWS + 1];
+	copy_windows(t, users, n, offsets);
+	backbone_side_states(t->backbone, t->workspace, n, offsets, t->items, mean_window, levels, count, out);
+}
+
+enum status trunk_side_states(struct trunk *t, struct user *const users[], size_t n, const uint32_t levels[],
+			      size_t count, uint32_t mean_window, float *out, struct error *err)
+{
+	const size_t floats = count * 2 * t->dim;
+	assert(mean_window <= t->mean_window);
+	for (size_t at = 0; at < n; at += ROWS) {
+		size_t rows = rows_from(at, n);
+		if (t->cache->state_bytes == 0) {
+			window_states(t, users + at, rows, levels, count, mean_window, out + at * floats);
+			continue;
+		}
+		enum status status = advance_rows(t, users + at, rows, true, err);
+		if (status != STATUS_OK)
+			return status;
+		for (size_t i = at; i < at + rows; i++)
+			states_of(t, users[i], levels, count, mean_window, out + i * floats);
 	}
 	return STATUS_OK;
 }

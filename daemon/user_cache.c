@@ -33,15 +33,15 @@ static void list_push(struct user_cache *c, struct user *u)
 	*newest = u;
 }
 
-static size_t count_bytes(const struct user_cache *c, const struct user *u)
+static size_t count_bytes(const struct user *u)
 {
 	return sizeof *u + u->id_length + u->sequence.capacity * sizeof *u->sequence.events +
-	       (u->state ? c->state_bytes : 0);
+	       (u->state ? u->state_bytes : 0);
 }
 
 void user_cache_resize(struct user_cache *c, struct user *u)
 {
-	size_t bytes = count_bytes(c, u);
+	size_t bytes = count_bytes(u);
 	c->bytes += bytes - u->bytes;
 	c->husks_bytes += u->husk ? bytes - u->bytes : 0;
 	u->bytes = bytes;
@@ -146,16 +146,24 @@ void user_cache_drop(struct user_cache *c, struct user *u)
 	free(u);
 }
 
+void user_cache_set_states(struct user_cache *c, size_t state_bytes)
+{
+	c->state_bytes = state_bytes;
+	c->layout++;
+}
+
 bool user_cache_give_state(struct user_cache *c, struct user *u)
 {
-	if (u->state)
+	if (u->state && u->layout == c->layout)
 		return true;
+	free(u->state);
 	u->state = aligned_alloc(64, (c->state_bytes + 63) / 64 * 64);
-	if (!u->state)
-		return false;
+	u->state_bytes = c->state_bytes;
+	u->layout = c->layout;
 	u->stale = true;
+	u->embedded = false;
 	user_cache_resize(c, u);
-	return true;
+	return u->state != NULL;
 }
 
 static void evict(struct user_cache *c, struct user *u)

@@ -25,7 +25,9 @@ struct user {
 	struct shard *shard;
 	struct sequence sequence;
 	int64_t newest_offset; /* of the newest interaction reflected; -1: none */
-	void *state;           /* the trunk's, trunk_state_bytes(); NULL: none */
+	void *state;           /* the trunk's; NULL: none */
+	size_t state_bytes;    /* of `state` */
+	uint32_t layout;       /* the cache's when `state` was given */
 	uint32_t fresh;        /* newest events of the sequence that `state` does not reflect */
 	bool stale;            /* `state` must be rebuilt: an event was placed before the newest */
 	bool embedded;         /* behind `state` lies the embedding of exactly that state */
@@ -52,6 +54,7 @@ struct user_cache {
 	size_t users;
 	uint64_t stored;     /* every batch up to this number is in the store: their users are not pinned */
 	size_t state_bytes;  /* of one user's trunk state; 0: none kept */
+	uint32_t layout;     /* counts what the trunk kept in a state: those of another layout are void */
 	struct user *newest; /* LRU ends */
 	struct user *oldest;
 	size_t husks_bytes;       /* of `bytes` */
@@ -82,7 +85,11 @@ bool user_cache_has_room(const struct user_cache *c);
 /* Forgets the cached user, who may be pinned; the caller has taken it off every list of its own. */
 void user_cache_drop(struct user_cache *c, struct user *u);
 
-/* Gives the user room for the trunk's state; false: out of memory. */
+/* From now on states are of so many bytes, and of another layout. Those there are stay counted as they are until
+ * user_cache_give_state. */
+void user_cache_set_states(struct user_cache *c, size_t state_bytes);
+
+/* Gives the user room for the trunk's state, a void one where it had none of this layout; false: out of memory. */
 bool user_cache_give_state(struct user_cache *c, struct user *u);
 
 void user_cache_set_owed(struct user_cache *c, struct user *u, bool owed);

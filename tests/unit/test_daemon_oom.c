@@ -130,6 +130,13 @@ static void a_state_that_cannot_be_had_is_not_counted(void **state)
 	oom_reset();
 	assert_int_equal(fx.cache.bytes, bytes);
 	assert_null(u->state);
+	assert_true(user_cache_give_state(&fx.cache, u));
+	user_cache_set_states(&fx.cache, 2000);
+	oom_fail_at(1);
+	assert_false(user_cache_give_state(&fx.cache, u)); /* the one of the old layout is gone */
+	oom_reset();
+	assert_int_equal(fx.cache.bytes, bytes);
+	assert_null(u->state);
 }
 
 static void a_batch_that_cannot_grow_changes_nothing(void **state)
@@ -232,6 +239,47 @@ static void embedding_fails_whole(void **state)
 	trunk_free(trunk);
 }
 
+static void expect_side_states(struct trunk *trunk, struct user *u, const float *expected)
+{
+	const uint32_t level = 1;
+	float out[2 * 64];
+	struct error err;
+	assert_int_equal(trunk_side_states(trunk, &u, 1, &level, 1, 3, out, &err), STATUS_OK);
+	assert_memory_equal(out, expected, 2 * backbone_dim(fx.backbone) * sizeof *out);
+}
+
+static void levels_that_cannot_be_kept_leave_those_that_were(void **state)
+{
+	struct trunk *trunk = NULL;
+	const uint32_t level = 1;
+	float expected[2 * 64];
+	struct error err;
+	fx.cache.state_bytes = trunk_state_bytes(fx.backbone);
+	assert_int_equal(trunk_new(fx.backbone, &fx.cache, &trunk, &fx.err), STATUS_OK);
+	fx_apply("ann", "a", 10);
+	fx_apply("ann", "b", 20);
+	struct user *u = fx_user("ann");
+	assert_int_equal(trunk_keep_levels(trunk, &level, 1, 3, &err), STATUS_OK);
+	oom_fail_at(1);
+	assert_int_equal(trunk_side_states(trunk, &u, 1, &level, 1, 3, expected, &err), STATUS_MEMORY);
+	oom_reset();
+	assert_int_equal(trunk_side_states(trunk, &u, 1, &level, 1, 3, expected, &err), STATUS_OK);
+	for (size_t n = 1;; n++) {
+		oom_fail_at(n);
+		enum status status = trunk_keep_levels(trunk, &level, 1, 7, &err);
+		bool failed = oom_failed();
+		oom_reset();
+		expect_side_states(trunk, u, expected);
+		if (!failed) {
+			assert_int_equal(status, STATUS_OK);
+			assert_true(n > 3);
+			break;
+		}
+		assert_int_equal(status, STATUS_MEMORY);
+	}
+	trunk_free(trunk);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fx_begin, fx_end)
@@ -243,6 +291,7 @@ int main(void)
 		TEST(applying_fails_whole),
 		TEST(the_sweep_for_expiry_fails_whole),
 		TEST(embedding_fails_whole),
+		TEST(levels_that_cannot_be_kept_leave_those_that_were),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

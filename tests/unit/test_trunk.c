@@ -15,6 +15,10 @@ struct world {
 	struct shard *shard;
 	struct trunk *trunk;
 	uint32_t keep;
+	uint32_t levels[8]; /* [levels_count]: those kept, 0 among them */
+	size_t levels_count;
+	uint32_t mean_window;
+	uint32_t mean_window_most; /* 0: never any levels */
 	uint64_t random;
 	int64_t time_ms;
 	struct user *users[USERS];
@@ -144,6 +148,66 @@ static size_t burst(struct world *w)
 	}
 }
 
+static void expect_states(struct world *w, const struct user *u, const uint32_t levels[], size_t count,
+			  uint32_t mean_window, const float *got)
+{
+	struct error err;
+	const size_t floats = count * 2 * backbone_dim(w->backbone);
+	const size_t offsets[2] = { 0, u->sequence.length };
+	uint32_t *items = calloc(u->sequence.length + (size_t)1, sizeof *items);
+	float *expected = calloc(floats, sizeof *expected);
+	assert_true(items && expected);
+	for (uint32_t i = 0; i < u->sequence.length; i++)
+		items[i] = backbone_item(w->backbone, u->sequence.events[i].item);
+	assert_int_equal(backbone_workspace_reserve(w->backbone, w->reference, mean_window, &err), STATUS_OK);
+	backbone_side_states(w->backbone, w->reference, 1, offsets, items, mean_window, levels, count, expected);
+	double difference = fixture_difference(got, expected, floats);
+	if (!(difference <= 0)) /* to the bit */
+		fail_msg("%.*s with %u events, mean of %u: differs by %g", (int)u->id_length, u->id, u->sequence.length,
+			 mean_window, difference);
+	free(items);
+	free(expected);
+}
+
+/* Some of the levels that are kept, from any of them on around, and a mean of fewer events too. */
+static void expect_side_states(struct world *w, struct user *const users[], size_t n)
+{
+	struct error err;
+	uint32_t levels[8];
+	if (w->levels_count == 0)
+		return;
+	const size_t count = 1 + pick(w, w->levels_count);
+	const size_t from = pick(w, w->levels_count);
+	const uint32_t mean_window = pick(w, 2) ? w->mean_window : 1 + (uint32_t)pick(w, w->mean_window);
+	for (size_t i = 0; i < count; i++)
+		levels[i] = w->levels[(from + i) % w->levels_count];
+	const size_t floats = count * 2 * backbone_dim(w->backbone);
+	float *out = malloc((n * floats + 1) * sizeof *out);
+	assert_non_null(out);
+	for (size_t i = 0; i < n * floats; i++)
+		out[i] = (float)NAN;
+	assert_int_equal(trunk_side_states(w->trunk, users, n, levels, count, mean_window, out, &err), STATUS_OK);
+	for (size_t i = 0; i < n; i++)
+		expect_states(w, users[i], levels, count, mean_window, out + i * floats);
+	free(out);
+}
+
+/* Tasks come and go. */
+static void keep_levels(struct world *w)
+{
+	struct error err;
+	w->levels_count = 0;
+	w->mean_window = 0;
+	if (pick(w, 5) != 0) {
+		w->mean_window = pick(w, 2) ? w->mean_window_most : 1 + (uint32_t)pick(w, w->mean_window_most);
+		for (uint32_t level = backbone_blocks(w->backbone) + 1; level-- > 0;) {
+			if (pick(w, 3) != 0)
+				w->levels[w->levels_count++] = level;
+		}
+	}
+	assert_int_equal(trunk_keep_levels(w->trunk, w->levels, w->levels_count, w->mean_window, &err), STATUS_OK);
+}
+
 /* One micro-batch: some users get events, a few are evicted before, part of the work is done ahead. */
 static void micro_batch(struct world *w)
 {
@@ -170,15 +234,23 @@ static void micro_batch(struct world *w)
 		if (pick(w, 3) == 0)
 			place(w, touched[i], pick(w, 4) != 0);
 	}
+	if (pick(w, 2) == 0)
+		expect_side_states(w, touched, n);
 	expect_embeddings(w, touched, n);
+	expect_side_states(w, touched, n);
 }
 
-static void run_world(const struct random_backbone *shape, uint32_t keep_more, int batches)
+/* mean_window: 0, or levels are kept, now these and now those, of so many events at most. */
+static void run_world_with(const struct random_backbone *shape, uint32_t keep_more, uint32_t mean_window, int batches)
 {
 	struct world w;
-	world_open(&w, shape, keep_more);
-	for (int i = 0; i < batches; i++)
+	world_open(&w, shape, keep_more + mean_window);
+	w.mean_window_most = mean_window;
+	for (int i = 0; i < batches; i++) {
+		if (mean_window > 0 && i % 8 == 1)
+			keep_levels(&w);
 		micro_batch(&w);
+	}
 	struct user *all[USERS];
 	size_t n = 0;
 	for (int i = 0; i < USERS; i++)
@@ -187,7 +259,13 @@ static void run_world(const struct random_backbone *shape, uint32_t keep_more, i
 	assert_true(n > 64);
 	expect_embeddings(&w, all, n);
 	expect_embeddings(&w, all, n); /* nothing new: the same again */
+	expect_side_states(&w, all, n);
 	world_close(&w);
+}
+
+static void run_world(const struct random_backbone *shape, uint32_t keep_more, int batches)
+{
+	run_world_with(shape, keep_more, 0, batches);
 }
 
 static void a_causal_backbone_streams(void **state)
@@ -229,6 +307,70 @@ static void a_backbone_that_is_not_causal_reads_windows(void **state)
 		  3, 30);
 }
 
+static void levels_stream(void **state)
+{
+	run_world_with(&(struct random_backbone){ 16, 3, "1,4", true, 0, 11 }, 0, 12, 100);
+	run_world_with(&(struct random_backbone){ 9, 2, "3,1,2", true, 0, 12 }, 5, 1, 60);
+	run_world_with(&(struct random_backbone){ 24, 5, "1", true, 0, 13 }, 1, 30, 60);
+	run_world_with(&(struct random_backbone){ 8, 3, "1,4,1,4", true, 0, 14 }, 0, 128, 40);
+}
+
+static void levels_of_a_backbone_that_is_not_causal_are_windows(void **state)
+{
+	run_world_with(&(struct random_backbone){ 12, 3, "1,2", false, 20, 15 }, 3, 7, 40);
+	run_world_with(&(struct random_backbone){ 9, 4, "1", false, 20, 16 }, 0, 30, 40);
+}
+
+static void place_events(struct world *w, uint32_t events)
+{
+	for (int i = 0; i < 3; i++) {
+		for (uint32_t e = 0; e < events; e++)
+			place(w, w->users[i], true);
+	}
+}
+
+/* Whether the three users' states count as so many bytes each beside their sequences. */
+static void expect_state_bytes(struct world *w, size_t bytes)
+{
+	size_t counted = 0;
+	for (int i = 0; i < 3; i++)
+		counted += w->users[i]->bytes - sizeof(struct user) - w->users[i]->id_length -
+			   w->users[i]->sequence.capacity * sizeof(struct event);
+	assert_int_equal(counted, 3 * bytes);
+}
+
+static void levels_are_kept_as_long_as_they_are_wanted(void **state)
+{
+	struct world w;
+	struct error err;
+	const uint32_t levels[] = { 2, 0, 1, 2 };
+	const uint32_t reordered[] = { 1, 2 };
+	const uint32_t embeddings[] = { 0 };
+	world_open(&w, &(struct random_backbone){ 8, 3, "1,2", true, 0, 21 }, 10);
+	const size_t plain = w.cache.state_bytes;
+	const size_t column = 2 * 8 * sizeof(float);
+	place_events(&w, 20);
+	assert_int_equal(trunk_keep_levels(w.trunk, embeddings, 1, 10, &err), STATUS_OK); /* costs nothing */
+	assert_int_equal(w.cache.layout, 0);
+	expect_embeddings(&w, w.users, 3);
+	expect_state_bytes(&w, plain);
+	assert_int_equal(trunk_keep_levels(w.trunk, levels, 4, 10, &err), STATUS_OK);
+	expect_state_bytes(&w, plain); /* nobody is rebuilt before its time */
+	expect_embeddings(&w, w.users, 3);
+	expect_state_bytes(&w, plain + sizeof(uint32_t) + 11 * column);
+	const uint32_t layout = w.cache.layout;
+	assert_int_equal(trunk_keep_levels(w.trunk, reordered, 2, 10, &err), STATUS_OK); /* the same */
+	assert_int_equal(w.cache.layout, layout);
+	assert_int_equal(trunk_keep_levels(w.trunk, reordered + 1, 1, 10, &err), STATUS_OK);
+	expect_embeddings(&w, w.users, 3);
+	expect_state_bytes(&w, plain + sizeof(uint32_t) + 11 * column / 2);
+	assert_int_equal(trunk_keep_levels(w.trunk, NULL, 0, 0, &err), STATUS_OK);
+	place_events(&w, 1);
+	expect_embeddings(&w, w.users, 3);
+	expect_state_bytes(&w, plain);
+	world_close(&w);
+}
+
 static void states_count_against_the_budget(void **state)
 {
 	struct world w;
@@ -252,6 +394,9 @@ int main(void)
 		cmocka_unit_test(odd_shapes_stream),
 		cmocka_unit_test(a_deep_field_streams),
 		cmocka_unit_test(a_backbone_that_is_not_causal_reads_windows),
+		cmocka_unit_test(levels_stream),
+		cmocka_unit_test(levels_of_a_backbone_that_is_not_causal_are_windows),
+		cmocka_unit_test(levels_are_kept_as_long_as_they_are_wanted),
 		cmocka_unit_test(states_count_against_the_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -280,6 +280,32 @@ static void states_and_sequences_count(void **state)
 	assert_int_equal(cache.bytes, 0);
 }
 
+static void states_of_another_layout_are_void(void **state)
+{
+	struct user *u = add("a");
+	struct user *other = add("b");
+	size_t empty = cache.bytes;
+	assert_true(user_cache_give_state(&cache, u) && user_cache_give_state(&cache, other));
+	u->stale = false;
+	u->embedded = true;
+	user_cache_set_states(&cache, 3000);
+	user_cache_resize(&cache, u);
+	assert_int_equal(cache.bytes, empty + 2 * 1000);
+	assert_true(user_cache_give_state(&cache, u));
+	assert_true(u->stale);
+	assert_false(u->embedded);
+	assert_int_equal(cache.bytes, empty + 1000 + 3000);
+	memset(u->state, 1, 3000);
+	u->stale = false;
+	user_cache_set_states(&cache, 3000); /* as long, but not the same */
+	assert_true(user_cache_give_state(&cache, u));
+	assert_true(u->stale);
+	user_cache_set_states(&cache, 1000);
+	user_cache_drop(&cache, other);
+	user_cache_drop(&cache, u);
+	assert_int_equal(cache.bytes, 0);
+}
+
 static void dropping_the_owed_counts_them_down(void **state)
 {
 	struct user *u = add("a");
@@ -339,6 +365,7 @@ int main(void)
 		TEST(pinned_contents_leave_the_husks_alone),
 		TEST(husks_leave_room_for_contents),
 		TEST(states_and_sequences_count),
+		TEST(states_of_another_layout_are_void),
 		TEST(dropping_the_owed_counts_them_down),
 		TEST(a_long_random_history_evicts_as_the_model_says),
 	};
