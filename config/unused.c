@@ -1,4 +1,4 @@
-/* Keys that are checked, and that nothing in the daemon reads yet: they are for learning from fresh labels. */
+/* Keys that are checked, and that nothing in the daemon reads yet: they are for training on examples. */
 #include "config/options.h"
 
 #include <stdio.h>
@@ -6,8 +6,7 @@
 
 static bool is_unused(const char *key)
 {
-	static const char *const prefixes[] = { "labels.",         "patch.",         "join.",
-						"topics.examples", "topics.patches", "topics.tasks" };
+	static const char *const prefixes[] = { "patch.", "topics.patches" };
 	for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
 		if (!strncmp(key, prefixes[i], strlen(prefixes[i])))
 			return true;
@@ -23,8 +22,9 @@ static bool is_default(const struct config *c, const struct option *o)
 
 bool config_unused(const struct config *config, char *text, size_t size)
 {
-	bool meant = config->tasks_count > 0;
-	size_t used = (size_t)snprintf(text, size, "%s", meant ? "tasks" : "");
+	bool meant = false;
+	size_t used = 0;
+	text[0] = '\0';
 	for (size_t i = 0; i < options_count; i++) {
 		const struct option *o = &options[i];
 		if (o->kind == OPTION_SECTION || !is_unused(o->key) || !config_line(config, o->key))

@@ -12,10 +12,14 @@ void batch_clear(struct batch *b)
 		rd_kafka_event_destroy(b->rejected[i].event);
 	for (size_t i = 0; i < b->shards_count; i++)
 		store_batch_free(b->shards[i].store);
+	task_set_release(b->tasks);
+	b->tasks = NULL;
+	buffer_clear(&b->example_bytes);
 	b->number = 0;
-	b->users_count = b->users_advanced = b->rejected_count = b->shards_count = b->appended_count = 0;
+	b->users_count = b->users_advanced = b->rejected_count = b->shards_count = b->appended_count =
+		b->examples_count = 0;
 	b->rejected_bytes = b->records = 0;
-	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = 0;
+	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = b->labels = 0;
 }
 
 void batch_free(struct batch *b)
@@ -25,6 +29,8 @@ void batch_free(struct batch *b)
 	free(b->rejected);
 	free(b->shards);
 	free(b->appended_ms);
+	free(b->examples);
+	buffer_free(&b->example_bytes);
 	memset(b, 0, sizeof *b);
 }
 
@@ -84,6 +90,25 @@ bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_messa
 	(void)snprintf(at->detail, sizeof at->detail, "%s", detail);
 	b->rejected_count++;
 	b->rejected_bytes += message->len + message->key_len;
+	return true;
+}
+
+bool batch_add_example(struct batch *b, struct task_set *tasks, const struct served_task *task,
+		       const struct example *example)
+{
+	struct batch_example *at =
+		grow((void **)&b->examples, b->examples_count, &b->examples_capacity, sizeof *b->examples);
+	if (!at)
+		return false;
+	size_t begin = b->example_bytes.length;
+	example_encode_head(example, &b->example_bytes);
+	if (b->example_bytes.failed)
+		return false;
+	size_t end = b->example_bytes.length; /* the events come last */
+	*at = (struct batch_example){ task, begin, end, end - example->events.length, end };
+	if (!b->tasks)
+		b->tasks = task_set_hold(tasks);
+	b->examples_count++;
 	return true;
 }
 

@@ -7,7 +7,9 @@
 #define DAEMON_BATCH_H
 
 #include "base/error.h"
+#include "daemon/task_set.h"
 #include "daemon/user_cache.h"
+#include "io/example.h"
 #include "io/reason.h"
 #include "io/store.h"
 
@@ -20,6 +22,12 @@ struct batch_rejected {          /* a dead letter to be */
 	const rd_kafka_message_t *message;
 	enum reason reason;
 	char detail[160];
+};
+
+struct batch_example { /* of the learner's topic */
+	const struct served_task *task;
+	size_t begin, end;               /* its record without the states, in `example_bytes` */
+	size_t events_begin, events_end; /* the user's events in it, of no length where the user is forgotten */
 };
 
 struct batch_shard { /* a shard's part of the batch */
@@ -35,14 +43,18 @@ struct batch {
 	size_t users_advanced; /* of them, the first so many went through the trunk once */
 	struct batch_rejected *rejected;
 	size_t rejected_count, rejected_capacity;
-	size_t rejected_bytes; /* of the messages held */
+	size_t rejected_bytes;  /* of the messages held */
+	struct task_set *tasks; /* which the examples name, held; NULL: none was needed */
+	struct batch_example *examples;
+	size_t examples_count, examples_capacity;
+	struct buffer example_bytes;
 	struct batch_shard *shards;
 	size_t shards_count, shards_capacity;
 	int64_t *appended_ms; /* Kafka timestamps of its interactions, for the latency histogram */
 	size_t appended_count, appended_capacity;
 	size_t records; /* consumed */
-	uint64_t interactions, late, filtered, forgotten, unknown_items,
-		updates; /* counted as metrics when it is committed */
+	uint64_t interactions, late, filtered, forgotten, unknown_items, updates,
+		labels; /* counted as metrics when it is committed */
 };
 
 void batch_clear(struct batch *b); /* frees what it holds, keeps the arrays, number 0 */
@@ -55,6 +67,9 @@ bool batch_touch_user(struct batch *b, struct user *u);
 bool batch_touch_shard(struct batch *b, struct shard *shard);
 bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
 		  const char *detail); /* takes the event */
+/* Notes an example of a task of `tasks`, whose states follow at the cut. Every example of a batch is of one set. */
+bool batch_add_example(struct batch *b, struct task_set *tasks, const struct served_task *task,
+		       const struct example *example);
 void batch_note_append(struct batch *b, int64_t kafka_timestamp_ms);
 
 #endif

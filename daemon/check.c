@@ -1,5 +1,6 @@
 #include "daemon/check.h"
 
+#include "daemon/task_fit.h"
 #include "io/client.h"
 #include "io/topics.h"
 
@@ -98,6 +99,22 @@ static enum status load_backbone(struct parts *p, struct error *err)
 	return STATUS_OK;
 }
 
+static enum status check_tasks(const struct parts *p, struct error *err)
+{
+	const struct config *c = p->config;
+	for (size_t i = 0; i < c->tasks_count; i++) {
+		const struct config_task *task = &c->tasks[i];
+		enum status s = task_fits(task, p->backbone, c->sequences_keep, err);
+		if (s == STATUS_MEMORY)
+			return s;
+		if (s) {
+			err->status = STATUS_CONFIG;
+			return error_prefix(err, "%s:%d: tasks[%zu]", c->path, task->line, i);
+		}
+	}
+	return STATUS_OK;
+}
+
 enum status parts_load(const char *path, struct parts *parts, struct error *err)
 {
 	enum status s = config_load(path, &parts->config, err);
@@ -107,6 +124,8 @@ enum status parts_load(const char *path, struct parts *parts, struct error *err)
 		s = load_decoder(parts, err);
 	if (!s)
 		s = load_backbone(parts, err);
+	if (!s)
+		s = check_tasks(parts, err);
 	return s;
 }
 

@@ -7,6 +7,7 @@
 #include "daemon/lane.h"
 #include "daemon/notify.h"
 #include "daemon/scrape.h"
+#include "daemon/tasks.h"
 #include "io/topics.h"
 
 #include <inttypes.h>
@@ -60,6 +61,7 @@ struct control {
 	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
 	bool topics_busy;
 	struct topics topics;
+	struct tasks *tasks; /* NULL: labels are not read */
 	struct error topics_err;
 	enum status topics_status;
 	unsigned topics_wrong; /* tries in a row that found the topics wrong */
@@ -68,6 +70,7 @@ struct control {
 	struct health *health;
 	struct metrics *metrics;
 	struct store_gate *gate;
+	struct task_board *board_of_tasks;
 	struct lane_context context;
 	struct lane **lanes;      /* [workers], NULL where not started or gone */
 	struct fencing *fencings; /* [workers] */
@@ -241,13 +244,13 @@ static void on_exited(uv_async_t *async)
 static void start_lanes(struct control *c)
 {
 	c->phase = RUNNING;
-	c->context.labels = c->topics.partitions[TOPIC_LABELS] > 0;
+	c->context.labels = c->tasks != NULL;
 	health_start(c->health, now_ms());
 	for (int64_t i = 0; i < c->config->workers && c->phase == RUNNING; i++)
 		run_lane(c, (size_t)i);
 }
 
-/* ---- topics: looked at in the thread pool until they are as they must be ---- */
+/* ---- topics: looked at in the thread pool until they are as they must be, and the tasks are read ---- */
 
 static void topics_look(uv_work_t *job)
 {
@@ -257,6 +260,11 @@ static void topics_look(uv_work_t *job)
 		c->topics_status = topics_create_internal(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
 	if (!c->topics_status)
 		c->topics_status = topics_check(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
+	const int32_t *partitions = c->topics.partitions;
+	if (!c->topics_status && partitions[TOPIC_LABELS] > 0 && partitions[TOPIC_TASKS] > 0 &&
+	    partitions[TOPIC_EXAMPLES] > 0)
+		c->topics_status = tasks_open(c->config, c->backbone, c->board_of_tasks, TOPICS_TIMEOUT_MS, &c->tasks,
+					      &c->topics_err);
 }
 
 static void on_retry(uv_timer_t *timer);
@@ -348,6 +356,10 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (c->phase == STOPPING)
 		return;
+	if (c->phase == RUNNING && c->tasks && tasks_follow(c->tasks, &err)) {
+		fail(c, &err);
+		return;
+	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
 	tell_readiness(c, now, ready, &reasons);
@@ -408,7 +420,8 @@ static enum status open_memory(struct control *c, struct error *err)
 	c->lanes = calloc((size_t)c->config->workers, sizeof(struct lane *));
 	c->fencings = calloc((size_t)c->config->workers, sizeof *c->fencings);
 	c->metrics = metrics_new((size_t)c->config->workers);
-	if (!c->lanes || !c->fencings || !c->metrics)
+	c->board_of_tasks = task_board_new();
+	if (!c->lanes || !c->fencings || !c->metrics || !c->board_of_tasks)
 		return error_set_memory(err);
 	enum status s = status_board_new((int)c->config->workers, &c->board, err);
 	if (!s)
@@ -518,9 +531,12 @@ enum status control_run(const struct config *config, const struct backbone *back
 					    .decoder = decoder,
 					    .gate = c->gate,
 					    .board = c->board,
-					    .metrics = c->metrics };
+					    .metrics = c->metrics,
+					    .tasks = c->board_of_tasks };
 	if (!s)
 		s = run_loop(c, err);
+	tasks_close(c->tasks);
+	task_board_free(c->board_of_tasks);
 	store_gate_free(c->gate);
 	health_free(c->health);
 	status_board_free(c->board);

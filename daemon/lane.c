@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/plural.h"
+#include "daemon/join.h"
 #include "io/client.h"
 
 #include <stdio.h>
@@ -60,17 +61,27 @@ static bool may_read(const struct lane *lane)
 	       !lane->breakage && !lane_stopping(lane) && room(lane) && lane->cache.bytes <= lane->cache.budget_bytes;
 }
 
-static void take_message(struct lane *lane, rd_kafka_event_t *event)
+/* The tasks in force, for a batch that has no example yet: those of one batch are of one set. */
+static void look_at_tasks(struct lane *lane)
+{
+	struct shard_context *apply = &lane->apply;
+	if (lane->open.examples_count > 0 ||
+	    (apply->tasks && lane->tasks_version == task_board_version(lane->ctx.tasks)))
+		return;
+	task_set_release(apply->tasks);
+	lane->tasks_version = task_board_version(lane->ctx.tasks);
+	apply->tasks = task_board_get(lane->ctx.tasks);
+}
+
+/* Takes the event. */
+static void apply_message(struct lane *lane, struct shard *shard, enum inbox_input input, rd_kafka_event_t *event,
+			  const rd_kafka_message_t *message)
 {
 	struct error err;
-	const rd_kafka_message_t *message = rd_kafka_event_message_next(event);
-	struct shard *shard = message ? lane_shard(lane, message->partition) : NULL;
-	if (!shard || shard->phase != SHARD_LIVE || message->offset < shard->position.interactions ||
-	    strcmp(rd_kafka_topic_name(message->rkt), lane->ctx.config->interactions_topic) != 0) {
-		rd_kafka_event_destroy(event);
-		return;
-	}
-	enum status status = shard_apply(shard, &lane->apply, &lane->open, event, message, &err);
+	look_at_tasks(lane);
+	enum status status = input == INBOX_INTERACTIONS
+				     ? shard_apply(shard, &lane->apply, &lane->open, event, message, &err)
+				     : join_label(shard, &lane->apply, &lane->open, event, message, &err);
 	if (status == STATUS_OK)
 		return;
 	rd_kafka_event_destroy(event);
@@ -78,6 +89,61 @@ static void take_message(struct lane *lane, rd_kafka_event_t *event)
 		lane_fail(lane, status, &err);
 	else
 		lane_shard_broken(lane, shard, &err);
+}
+
+/* Applies what need not wait any longer. */
+static void empty_inbox(struct lane *lane, struct shard *shard)
+{
+	enum inbox_input input;
+	struct inbox_record record;
+	int64_t grace_us = lane->ctx.config->join_grace_ms * 1000;
+	while (may_read(lane) && shard->phase == SHARD_LIVE &&
+	       inbox_take(&shard->inbox, clock_monotonic_us(), grace_us, &input, &record))
+		apply_message(lane, shard, input, record.event, record.message);
+	lane_pause_full(lane, shard);
+}
+
+static void wait_in_inbox(struct lane *lane, struct shard *shard, enum inbox_input input, rd_kafka_event_t *event,
+			  const rd_kafka_message_t *message)
+{
+	struct error err;
+	const struct inbox_record record = {
+		.event = event,
+		.message = message,
+		.time_ms = input == INBOX_LABELS ? join_label_time(message)
+						 : shard_interaction_time(&lane->apply, message),
+		.read_us = clock_monotonic_us(),
+	};
+	if (!inbox_put(&shard->inbox, input, &record)) {
+		rd_kafka_event_destroy(event);
+		lane_fail(lane, error_set_memory(&err), &err);
+		return;
+	}
+	empty_inbox(lane, shard);
+}
+
+/* Which of a shard's inputs a topic is; INBOX_INPUTS: none. */
+static enum inbox_input input_named(const struct lane *lane, const char *topic)
+{
+	if (strcmp(topic, lane->ctx.config->interactions_topic) == 0)
+		return INBOX_INTERACTIONS;
+	return strcmp(topic, lane->ctx.config->labels_topic) == 0 ? INBOX_LABELS : INBOX_INPUTS;
+}
+
+static void take_message(struct lane *lane, rd_kafka_event_t *event)
+{
+	const rd_kafka_message_t *message = rd_kafka_event_message_next(event);
+	struct shard *shard = message ? lane_shard(lane, message->partition) : NULL;
+	enum inbox_input input = message ? input_named(lane, rd_kafka_topic_name(message->rkt)) : INBOX_INPUTS;
+	if (!shard || shard->phase != SHARD_LIVE || input == INBOX_INPUTS || message->offset < shard->read[input]) {
+		rd_kafka_event_destroy(event);
+		return;
+	}
+	shard->read[input] = message->offset + 1;
+	if (input == INBOX_INTERACTIONS && (!shard->labels_assigned || inbox_passes(&shard->inbox)))
+		apply_message(lane, shard, input, event, message);
+	else
+		wait_in_inbox(lane, shard, input, event, message);
 }
 
 /* Remembers the member id under which the lane's partitions are its own; every rebalance ends with an assignment. True:
@@ -128,9 +194,11 @@ static void check_fatal(struct lane *lane)
 }
 
 /* The live shard whose input `where` is; NULL: none. */
-static struct shard *shard_reading(struct lane *lane, const rd_kafka_topic_partition_t *where)
+static struct shard *shard_reading(struct lane *lane, const rd_kafka_topic_partition_t *where,
+				   enum inbox_input *ret_input)
 {
-	if (!where || strcmp(where->topic, lane->ctx.config->interactions_topic) != 0)
+	*ret_input = where ? input_named(lane, where->topic) : INBOX_INPUTS;
+	if (*ret_input == INBOX_INPUTS)
 		return NULL;
 	struct shard *shard = lane_shard(lane, where->partition);
 	return shard && shard->phase == SHARD_LIVE ? shard : NULL;
@@ -139,10 +207,15 @@ static struct shard *shard_reading(struct lane *lane, const rd_kafka_topic_parti
 static void end_reached(struct lane *lane, rd_kafka_event_t *event)
 {
 	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
-	struct shard *shard = shard_reading(lane, where);
-	if (shard && where->offset >= shard->position.interactions) {
-		shard->end_position = shard->position.interactions;
-		shard->end_offset = where->offset;
+	enum inbox_input input;
+	struct shard *shard = shard_reading(lane, where, &input);
+	if (shard && where->offset >= shard->read[input]) {
+		inbox_end(&shard->inbox, input);
+		if (input == INBOX_INTERACTIONS) {
+			shard->end_position = shard->read[input];
+			shard->end_offset = where->offset;
+		}
+		empty_inbox(lane, shard);
 	}
 	if (where)
 		rd_kafka_topic_partition_destroy(where);
@@ -151,7 +224,8 @@ static void end_reached(struct lane *lane, rd_kafka_event_t *event)
 static void position_lost(struct lane *lane, rd_kafka_event_t *event)
 {
 	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
-	struct shard *shard = shard_reading(lane, where);
+	enum inbox_input input;
+	struct shard *shard = shard_reading(lane, where, &input);
 	if (shard) {
 		struct error err;
 		(void)error_set(&err, STATUS_UNAVAILABLE, "%s", rd_kafka_event_error_string(event));
@@ -227,6 +301,9 @@ static void keep_up(struct lane *lane)
 
 void lane_drain(struct lane *lane)
 {
+	for (struct shard *shard = lane->shards; shard && lane->ctx.labels; shard = shard->next)
+		if (shard->phase == SHARD_LIVE)
+			empty_inbox(lane, shard);
 	for (int n = 0; n < DRAIN_EVENTS; n++) {
 		if (n % CHECK_EVENTS == 0)
 			keep_up(lane);
@@ -501,6 +578,7 @@ static void free_inside(struct lane *lane)
 	batch_free(&lane->committing);
 	publisher_free(&lane->publisher);
 	trunk_free(lane->trunk);
+	task_set_release(lane->apply.tasks);
 	buffer_free(&lane->apply.scratch);
 	free(lane->described);
 	if (lane->consumer_fd >= 0)

@@ -13,6 +13,7 @@
 #include "daemon/metrics.h"
 #include "daemon/status_board.h"
 #include "daemon/store_gate.h"
+#include "daemon/task_set.h"
 #include "io/interaction.h"
 #include "model/backbone.h"
 
@@ -27,9 +28,10 @@ struct lane_context { /* all of it outlives the lanes */
 	const struct interaction_decoder *decoder;
 	struct store_gate *gate;
 	struct status_board *board;
-	struct metrics *metrics; /* [workers] */
-	uv_async_t *exited;      /* sent when a lane's thread has ended */
-	bool labels;             /* the labels topic exists: its partitions follow */
+	struct metrics *metrics;  /* [workers] */
+	uv_async_t *exited;       /* sent when a lane's thread has ended */
+	struct task_board *tasks; /* in force */
+	bool labels;              /* the labels topic exists: its partitions follow */
 };
 
 /* Starts lane `index`. Errors: STATUS_MEMORY, STATUS_IO, STATUS_CONFIG (librdkafka refused a property). */

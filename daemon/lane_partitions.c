@@ -42,12 +42,12 @@ static enum status read_committed_offset(struct restore_job *job, int64_t *ret)
 	return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 }
 
-static enum status ask_bounds(struct restore_job *job, int64_t *low, int64_t *high)
+static enum status ask_bounds(struct restore_job *job, const char *topic, int64_t *low, int64_t *high)
 {
 	struct lane *lane = job->lane;
 	rd_kafka_resp_err_t code;
-	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, lane->ctx.config->interactions_topic,
-							job->shard->partition, low, high, CALL_MS))) {
+	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, topic, job->shard->partition, low, high,
+							CALL_MS))) {
 		client_note_error(code, rd_kafka_err2str(code));
 		if (cancelled(job))
 			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
@@ -62,7 +62,8 @@ static enum status check_bounds(struct restore_job *job)
 {
 	int64_t low, high, begin_us = clock_monotonic_us();
 	enum status status;
-	while ((status = ask_bounds(job, &low, &high)) == STATUS_OK) {
+	const char *topic = job->lane->ctx.config->interactions_topic;
+	while ((status = ask_bounds(job, topic, &low, &high)) == STATUS_OK) {
 		if (job->fresh)
 			job->position = (struct position){ low, -1, -1, -1 };
 		if (job->position.interactions <= high || clock_monotonic_us() - begin_us > PATIENCE_US)
@@ -77,6 +78,27 @@ static enum status check_bounds(struct restore_job *job)
 			(long long)job->position.interactions, (long long)low, (long long)high,
 			job->lane->ctx.config->changelog_topic);
 	return status;
+}
+
+/* Labels that nobody has read yet are read from the start. Those that were deleted before they were read are missing in
+ * training, and nothing else is wrong. */
+static enum status check_labels(struct restore_job *job)
+{
+	int64_t low, high;
+	const char *topic = job->lane->ctx.config->labels_topic;
+	enum status status = job->lane->ctx.labels ? ask_bounds(job, topic, &low, &high) : STATUS_OK;
+	if (status != STATUS_OK || !job->lane->ctx.labels)
+		return status;
+	int64_t position = job->position.labels;
+	if (position >= 0 && (position < low || position > high))
+		log_warning(
+			"lane %d: partition %d of %s: position %lld lies outside of the log, %lld to %lld: labels were "
+			"deleted before they were read, or the topic was made anew; going on at %lld",
+			job->lane->index, job->shard->partition, topic, (long long)position, (long long)low,
+			(long long)high, (long long)low);
+	if (position < low || position > high)
+		job->position.labels = low;
+	return STATUS_OK;
 }
 
 static enum status note_owed(void *arg, struct slice id, struct error *err)
@@ -147,6 +169,8 @@ static enum status catch_up(struct restore_job *job)
 			    lane->ctx.config->changelog_topic);
 	if (status == STATUS_OK)
 		status = check_bounds(job);
+	if (status == STATUS_OK)
+		status = check_labels(job);
 	buffer_clear(&job->owed);
 	if (status != STATUS_OK)
 		return status;
@@ -158,12 +182,21 @@ static enum status catch_up(struct restore_job *job)
 	return STATUS_IO;
 }
 
-/* The reader of a suspended, paused input is moved to the restored position. */
+/* Adds the inputs of a partition's number at a position to the list. */
+static void add_inputs(const struct lane *lane, int32_t partition, const struct position *position,
+		       rd_kafka_topic_partition_list_t *list)
+{
+	const struct config *config = lane->ctx.config;
+	rd_kafka_topic_partition_list_add(list, config->interactions_topic, partition)->offset = position->interactions;
+	if (lane->ctx.labels)
+		rd_kafka_topic_partition_list_add(list, config->labels_topic, partition)->offset = position->labels;
+}
+
+/* The readers of a suspended shard's paused inputs are moved to the restored position. */
 static enum status move_reader(struct restore_job *job)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, job->lane->ctx.config->interactions_topic, job->shard->partition)
-		->offset = job->position.interactions;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(INBOX_INPUTS);
+	add_inputs(job->lane, job->shard->partition, &job->position, list);
 	bool done = false;
 	while (!cancelled(job) && !(done = lane_seek(job->lane->consumer, list)))
 		usleep(PAUSE_US);
@@ -189,17 +222,6 @@ static void run_restore(struct worker_job *base)
 
 /* ---- restore: on the loop ---- */
 
-/* Adds the shard's partition, and the labels' of the same number, to the list. */
-static void add_inputs(const struct lane *lane, const struct shard *shard, rd_kafka_topic_partition_list_t *list)
-{
-	const struct config *config = lane->ctx.config;
-	rd_kafka_topic_partition_list_add(list, config->interactions_topic, shard->partition)->offset =
-		shard->position.interactions;
-	if (lane->ctx.labels)
-		rd_kafka_topic_partition_list_add(list, config->labels_topic, shard->partition)->offset =
-			RD_KAFKA_OFFSET_END;
-}
-
 static void log_failure(const struct lane *lane, const char *what, rd_kafka_error_t *error)
 {
 	if (!error)
@@ -208,13 +230,33 @@ static void log_failure(const struct lane *lane, const char *what, rd_kafka_erro
 	rd_kafka_error_destroy(error);
 }
 
-static void set_paused(struct lane *lane, const char *topic, const struct shard *shard, bool paused)
+static void set_paused(struct lane *lane, struct shard *shard, enum inbox_input input, bool paused)
 {
+	const struct config *config = lane->ctx.config;
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, topic, shard->partition);
+	rd_kafka_topic_partition_list_add(
+		list, input == INBOX_LABELS ? config->labels_topic : config->interactions_topic, shard->partition);
 	(void)(paused ? rd_kafka_pause_partitions(lane->consumer, list)
 		      : rd_kafka_resume_partitions(lane->consumer, list));
 	rd_kafka_topic_partition_list_destroy(list);
+	shard->paused[input] = paused;
+}
+
+static void set_both_paused(struct lane *lane, struct shard *shard, bool paused)
+{
+	set_paused(lane, shard, INBOX_INTERACTIONS, paused);
+	if (shard->labels_assigned)
+		set_paused(lane, shard, INBOX_LABELS, paused);
+}
+
+void lane_pause_full(struct lane *lane, struct shard *shard)
+{
+	for (int i = 0; i < INBOX_INPUTS; i++) {
+		enum inbox_input input = (enum inbox_input)i;
+		bool full = inbox_full(&shard->inbox, input);
+		if (shard->paused[i] ? inbox_low(&shard->inbox, input) : full)
+			set_paused(lane, shard, input, !shard->paused[i]);
+	}
 }
 
 /* Reads the shard's inputs from its position on. The first time they are assigned; later, after a suspension, the restore
@@ -222,13 +264,12 @@ static void set_paused(struct lane *lane, const char *topic, const struct shard 
  * the queue. */
 static bool start_reading(struct lane *lane, struct shard *shard)
 {
-	const struct config *config = lane->ctx.config;
 	if (shard->reading) {
-		set_paused(lane, config->interactions_topic, shard, false);
+		set_both_paused(lane, shard, false);
 		return true;
 	}
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
-	add_inputs(lane, shard, list);
+	add_inputs(lane, shard->partition, &shard->position, list);
 	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error) {
@@ -237,15 +278,13 @@ static bool start_reading(struct lane *lane, struct shard *shard)
 	}
 	shard->reading = true;
 	shard->labels_assigned = lane->ctx.labels;
-	if (lane->ctx.labels) /* they follow their interactions; nobody reads them yet */
-		set_paused(lane, config->labels_topic, shard, true);
 	return true;
 }
 
 static void suspend_reading(struct lane *lane, struct shard *shard)
 {
 	if (shard->reading)
-		set_paused(lane, lane->ctx.config->interactions_topic, shard, true);
+		set_both_paused(lane, shard, true);
 }
 
 /* Whoever is owed an update is due at once; the contents are read when there is room for them. */
@@ -309,7 +348,8 @@ static void shard_failed(struct lane *lane, struct shard *shard, const struct er
 static void go_live(struct lane *lane, struct shard *shard, const struct restore_job *job)
 {
 	struct error err;
-	shard->position = shard->committed = job->position;
+	shard->committed = job->position;
+	shard_rewind(shard, &job->position);
 	shard->phase = SHARD_LIVE;
 	shard->reason[0] = '\0';
 	metrics_add(lane->apply.metrics, METRIC_RESTORE_RECORDS, (uint64_t)atomic_load(&shard->progress.records));
@@ -447,7 +487,7 @@ static void leave_shards(struct lane *lane, const rd_kafka_topic_partition_list_
 		log_info("lane %d: partition %d left at offset %lld", lane->index, shard->partition,
 			 (long long)shard->committed.interactions);
 		if (shard->reading)
-			add_inputs(lane, shard, unread);
+			add_inputs(lane, shard->partition, &shard->position, unread);
 		*at = shard->next;
 		lane_store_forget_shard(lane, shard);
 		shard_free(shard, &lane->cache);
@@ -475,8 +515,7 @@ rd_kafka_topic_partition_list_t *lane_seeks(const struct lane *lane)
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
 	for (const struct shard *shard = lane->shards; shard; shard = shard->next)
 		if (shard->phase == SHARD_LIVE && shard->reading)
-			rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, shard->partition)
-				->offset = shard->committed.interactions;
+			add_inputs(lane, shard->partition, &shard->committed, list);
 	return list;
 }
 
@@ -499,6 +538,7 @@ void lane_suspend_all(struct lane *lane)
 		if (shard->phase != SHARD_LIVE)
 			continue;
 		suspend_reading(lane, shard);
+		inbox_clear(&shard->inbox);
 		shard->phase = SHARD_RESTORING;
 	}
 }
@@ -517,10 +557,11 @@ void lane_resume_after_abort(struct lane *lane)
 	lane->breakage = false;
 	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
 		if (shard->phase == SHARD_DRAINING) /* a user who is due may still bring it into a batch */
-			shard->position = shard->committed;
+			shard_rewind(shard, &shard->committed);
 		if (shard->phase != SHARD_LIVE)
 			continue;
-		shard->position = shard->committed;
+		shard_rewind(shard, &shard->committed);
+		lane_pause_full(lane, shard);
 		if (shard->broken) {
 			shard_drop_users(shard, &lane->cache);
 			suspend_reading(lane, shard);

@@ -59,7 +59,7 @@ struct abort_job { /* aborts, then seeks every live shard's input back to its co
 	struct lane *lane;
 	rd_kafka_t *producer, *consumer;
 	rd_kafka_topic_partition_list_t *seeks;
-	rd_kafka_topic_t *topics[3]; /* whose metadata is asked for anew; NULL: not this time */
+	rd_kafka_topic_t *topics[4]; /* whose metadata is asked for anew; NULL: not this time */
 	int64_t pause_us;            /* before the next try */
 	bool fatal;
 	char reason[256];
@@ -155,6 +155,7 @@ struct lane {
 	struct thinning thinning;
 	struct trunk *trunk;
 	struct shard_context apply;
+	uint64_t tasks_version; /* of apply.tasks */
 	struct publisher publisher;
 	struct batch open, committing;
 	uint64_t next_number;
@@ -216,6 +217,8 @@ void lane_suspend_all(struct lane *lane);                      /* pauses and emp
 void lane_restore_all(struct lane *lane);                      /* restores every suspended shard */
 void lane_resume_after_abort(struct lane *lane); /* live shards from their commits, broken ones restored */
 void lane_shard_broken(struct lane *lane, struct shard *shard, const struct error *err);
+void lane_pause_full(struct lane *lane,
+		     struct shard *shard); /* inputs whose inbox is full; and reads on when it is not */
 rd_kafka_topic_partition_list_t *lane_seeks(const struct lane *lane); /* live shards at their committed positions */
 bool lane_cancel_restores(struct lane *lane);                         /* true: none is under way */
 void lane_free_shards(struct lane *lane);

@@ -385,6 +385,8 @@ static void count_committed(struct lane *lane, const struct batch *batch, int64_
 	metrics_add(m, METRIC_INTERACTIONS_OOV, batch->unknown_items);
 	metrics_add(m, METRIC_USERS_FORGOTTEN, batch->forgotten);
 	metrics_add(m, METRIC_UPDATES, batch->updates);
+	metrics_add(m, METRIC_LABELS, batch->labels);
+	metrics_add(m, METRIC_EXAMPLES, batch->examples_count);
 	for (size_t i = 0; i < batch->rejected_count; i++)
 		metrics_add_reason(m, METRIC_DEADLETTERS, batch->rejected[i].reason, 1);
 	for (size_t i = 0; i < batch->appended_count; i++)
@@ -551,7 +553,7 @@ static void start_abort(struct lane *lane, bool in_transaction, const char *why)
 				   .consumer = lane->consumer,
 				   .seeks = lane_seeks(lane) };
 	if (lane->aborts > 1) {
-		rd_kafka_topic_t *topics[] = { p->updates, p->changelog, p->deadletters };
+		rd_kafka_topic_t *topics[] = { p->updates, p->changelog, p->deadletters, p->examples };
 		memcpy(job->topics, topics, sizeof topics);
 		job->pause_us = (int64_t)PAUSE_US * (lane->aborts < 5 ? lane->aborts - 1 : 5);
 	}
@@ -613,11 +615,15 @@ static enum status expire(struct lane *lane, struct error *err)
 
 static rd_kafka_topic_partition_list_t *offsets_of(const struct lane *lane, const struct batch *batch)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)batch->shards_count);
+	rd_kafka_topic_partition_list_t *list =
+		rd_kafka_topic_partition_list_new((int)(INBOX_INPUTS * batch->shards_count));
 	for (size_t i = 0; i < batch->shards_count; i++) {
 		const struct batch_shard *part = &batch->shards[i];
 		rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, part->shard->partition)
 			->offset = part->position.interactions;
+		if (lane->ctx.labels && part->position.labels >= 0)
+			rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, part->shard->partition)
+				->offset = part->position.labels;
 	}
 	return list;
 }

@@ -111,8 +111,8 @@ static void warn_of_unused(const struct config *config)
 {
 	char keys[512];
 	if (config_unused(config, keys, sizeof keys))
-		log_warning("%s: not used by this version, which does not learn from fresh labels yet: %s",
-			    config->path, keys);
+		log_warning("%s: not used by this version, which does not train on examples yet: %s", config->path,
+			    keys);
 }
 
 static enum status run(const struct options *o, struct error *err)

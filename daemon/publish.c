@@ -27,6 +27,8 @@ void publisher_free(struct publisher *p)
 	publisher_release(p);
 	buffer_free(&p->record);
 	buffer_free(&p->key);
+	buffer_free(&p->states);
+	sequence_free(&p->past);
 	free(p->embeddings);
 	free(p->chosen);
 	p->embeddings = NULL;
@@ -54,7 +56,8 @@ enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct erro
 	p->updates = rd_kafka_topic_new(producer, p->config->updates_topic, NULL);
 	p->changelog = rd_kafka_topic_new(producer, p->config->changelog_topic, NULL);
 	p->deadletters = rd_kafka_topic_new(producer, p->config->deadletters_topic, NULL);
-	if (p->updates && p->changelog && p->deadletters)
+	p->examples = rd_kafka_topic_new(producer, p->config->examples_topic, NULL);
+	if (p->updates && p->changelog && p->deadletters && p->examples)
 		return STATUS_OK;
 	publisher_release(p);
 	return error_set(err, STATUS_UNAVAILABLE, "outgoing topics: %s", rd_kafka_err2str(rd_kafka_last_error()));
@@ -78,7 +81,7 @@ bool publisher_cut_more(struct publisher *p, bool letters)
 
 void publisher_release(struct publisher *p)
 {
-	rd_kafka_topic_t **topics[] = { &p->updates, &p->changelog, &p->deadletters };
+	rd_kafka_topic_t **topics[] = { &p->updates, &p->changelog, &p->deadletters, &p->examples };
 	for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
 		if (*topics[i])
 			rd_kafka_topic_destroy(*topics[i]);
@@ -223,6 +226,46 @@ static enum status publish_all_users(struct publisher *p, struct batch *batch, i
 	return status;
 }
 
+/* What the task's patch reads of the frozen trunk after these events; *ret is scratch. */
+static enum status example_states(struct publisher *p, const struct served_task *task, struct slice events,
+				  struct slice *ret, struct error *err)
+{
+	const uint8_t *at = events.data;
+	enum status status = sequence_decode(&p->past, &at, events.data + events.length, err);
+	if (status != STATUS_OK)
+		return status == STATUS_MEMORY ? status : (err->status = STATUS_BUG);
+	size_t bytes = (size_t)task->levels_count * 2 * backbone_dim(p->backbone) * sizeof(float);
+	buffer_clear(&p->states);
+	float *states = (float *)(void *)buffer_extend(&p->states, bytes);
+	if (!states)
+		return error_set_memory(err);
+	*ret = (struct slice){ p->states.data, bytes };
+	return trunk_past_states(p->trunk, p->past.events, p->past.length, task->levels, task->levels_count,
+				 (uint32_t)task->definition.mean_window, states, err);
+}
+
+/* An example's states are computed here, off the way of the events. */
+static enum status publish_example(struct publisher *p, const struct batch *batch, const struct batch_example *e,
+				   struct error *err)
+{
+	const uint8_t *bytes = batch->example_bytes.data;
+	struct slice events = { bytes + e->events_begin, e->events_end - e->events_begin };
+	struct slice states = { NULL, 0 };
+	enum status status = STATUS_OK;
+	if (events.length > 0 && e->task->levels_count > 0)
+		status = example_states(p, e->task, events, &states, err);
+	if (status != STATUS_OK)
+		return status;
+	buffer_clear(&p->record);
+	buffer_append(&p->record, bytes + e->begin, e->end - e->begin);
+	example_encode_states(states, &p->record);
+	if (p->record.failed)
+		return error_set_memory(err);
+	const char *name = e->task->definition.name;
+	struct slice key = { (const uint8_t *)name, strlen(name) };
+	return produce(p, p->examples, RD_KAFKA_PARTITION_UA, key, contents(&p->record), NULL, err);
+}
+
 static enum status publish_position(struct publisher *p, struct batch *batch, size_t index, struct error *err)
 {
 	struct batch_shard *part = &batch->shards[index];
@@ -277,6 +320,8 @@ enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_
 		status = publish_all_users(p, batch, now_us, err);
 	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++)
 		status = send_letter(p, &batch->rejected[i], err);
+	for (size_t i = 0; i < batch->examples_count && status == STATUS_OK; i++)
+		status = publish_example(p, batch, &batch->examples[i], err);
 	for (size_t i = 0; i < batch->shards_count && status == STATUS_OK; i++)
 		status = publish_position(p, batch, i, err);
 	return status;

@@ -23,10 +23,12 @@ struct publisher {
 	size_t letter_bytes;  /* what the topic of dead letters takes, as far as learnt; 0: all */
 	void (*drain_reports)(void *arg, int wait_ms); /* serves delivery reports: makes room in the producer's queue */
 	void *drain_arg;
-	rd_kafka_topic_t *updates, *changelog, *deadletters; /* the producer's */
-	struct buffer record, key;                           /* scratch */
-	float *embeddings;                                   /* scratch, [PUBLISH_ROWS, d] */
-	struct user **chosen;                                /* scratch, users of one pass */
+	rd_kafka_topic_t *updates, *changelog, *deadletters, *examples; /* the producer's */
+	struct buffer record, key;                                      /* scratch */
+	float *embeddings;                                              /* scratch, [PUBLISH_ROWS, d] */
+	struct buffer states;                                           /* scratch: of one example */
+	struct sequence past;                                           /* likewise */
+	struct user **chosen;                                           /* scratch, users of one pass */
 };
 
 enum { PUBLISH_ROWS = 64 };

@@ -1,6 +1,7 @@
 #include "daemon/shard.h"
 
 #include "base/hash.h"
+#include "daemon/join.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@ void shard_free(struct shard *shard, struct user_cache *cache)
 	if (!shard)
 		return;
 	shard_drop_users(shard, cache);
+	inbox_clear(&shard->inbox);
 	store_shard_close(shard->store);
 	buffer_free(&shard->expiry_cursor);
 	free(shard);
@@ -108,7 +110,7 @@ static bool wanted(const struct config *config, struct slice event_type)
 }
 
 /* What sequences.ttl_days has outlived is gone, whether or not the sweep came by: a function of the log alone. */
-static bool outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u)
+bool shard_outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u)
 {
 	int64_t ttl_ms = ctx->config->sequences_ttl_days * DAY_MS;
 	return ttl_ms > 0 && u->sequence.length > 0 &&
@@ -122,7 +124,7 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 	enum status status = shard_user(shard, ctx, interaction->user_id, &u, err);
 	if (status != STATUS_OK)
 		return status;
-	if (outlived(shard, ctx, u))
+	if (shard_outlived(shard, ctx, u))
 		user_cache_empty(ctx->cache, u);
 	struct event event = { hash_item(interaction->item_id.data, interaction->item_id.length),
 			       interaction->timestamp_ms };
@@ -148,10 +150,12 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 }
 
 static enum status forget(struct shard *shard, struct shard_context *ctx, struct batch *batch, struct slice id,
-			  struct error *err)
+			  int64_t offset, struct error *err)
 {
 	struct user *u;
 	enum status status = shard_user(shard, ctx, id, &u, err);
+	if (status == STATUS_OK)
+		status = join_forget(shard, ctx, batch, id, offset, err);
 	if (status != STATUS_OK)
 		return status;
 	user_cache_empty(ctx->cache, u);
@@ -166,6 +170,25 @@ static int64_t kafka_timestamp_ms(const rd_kafka_message_t *message)
 	return rd_kafka_message_timestamp(message, &type);
 }
 
+int64_t shard_interaction_time(const struct shard_context *ctx, const rd_kafka_message_t *message)
+{
+	struct interaction interaction;
+	struct error err;
+	struct slice value = { message->payload, message->len };
+	if (!value.data ||
+	    interaction_decode(ctx->decoder, value, kafka_timestamp_ms(message), &interaction, &err) != REASON_NONE)
+		return INBOX_NO_TIME;
+	return interaction.timestamp_ms;
+}
+
+void shard_rewind(struct shard *shard, const struct position *position)
+{
+	inbox_clear(&shard->inbox);
+	shard->position = *position;
+	shard->read[INBOX_INTERACTIONS] = position->interactions;
+	shard->read[INBOX_LABELS] = position->labels;
+}
+
 /* Takes the message in; a bad one's reason is returned, with its text in *rejection. */
 static enum reason take(struct shard *shard, struct shard_context *ctx, struct batch *batch,
 			const rd_kafka_message_t *message, struct error *rejection, enum status *status,
@@ -176,7 +199,7 @@ static enum reason take(struct shard *shard, struct shard_context *ctx, struct b
 	if (!value.data) {
 		enum reason reason = interaction_check_user_id(key, rejection);
 		if (reason == REASON_NONE)
-			*status = forget(shard, ctx, batch, key, err);
+			*status = forget(shard, ctx, batch, key, message->offset, err);
 		return reason;
 	}
 	struct interaction interaction;
@@ -249,7 +272,7 @@ static enum status expire_found(struct expiry *expiry, struct error *err)
 		status = shard_user(expiry->shard, expiry->ctx, id, &u, err);
 		if (status == STATUS_OK && u->sequence.length > 0 && /* an event may have come since */
 		    u->sequence.events[u->sequence.length - 1].time_ms < expiry->limit_ms)
-			status = forget(expiry->shard, expiry->ctx, expiry->batch, id, err);
+			status = forget(expiry->shard, expiry->ctx, expiry->batch, id, -1, err);
 	}
 	return status;
 }

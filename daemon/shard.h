@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "daemon/batch.h"
+#include "daemon/inbox.h"
 #include "daemon/lane_status.h"
 #include "daemon/metrics.h"
 #include "daemon/thinning.h"
@@ -22,20 +23,23 @@
 struct shard {
 	int32_t partition;
 	enum shard_phase phase;
-	char reason[160];          /* why it is not live, "" none */
-	struct position position;  /* next offsets to read, with the open batch's records */
-	struct position committed; /* as of the last committed transaction */
-	int64_t end_position;      /* the position at which the log was last read to its end, */
-	int64_t end_offset;        /* and that end: between the two are transactions' marks only */
-	uint64_t batch;            /* number of the newest batch that it is in */
-	size_t batch_index;        /* its place there */
-	bool reading;              /* its inputs are assigned to librdkafka, perhaps paused */
-	bool labels_assigned;      /* the labels' partition among them */
-	bool broken;               /* the store could not be read: to be restored after the rewind */
-	bool damaged;              /* and its copy is not to be believed */
-	struct user *users;        /* cached, by id (uthash) */
-	struct store_shard *store; /* NULL until restored */
-	struct thinning *thinning; /* the lane's */
+	char reason[160];           /* why it is not live, "" none */
+	struct position position;   /* next offsets to read, with the open batch's records */
+	struct position committed;  /* as of the last committed transaction */
+	int64_t end_position;       /* the position at which the log was last read to its end, */
+	int64_t end_offset;         /* and that end: between the two are transactions' marks only */
+	uint64_t batch;             /* number of the newest batch that it is in */
+	size_t batch_index;         /* its place there */
+	bool reading;               /* its inputs are assigned to librdkafka, perhaps paused */
+	bool labels_assigned;       /* the labels' partition among them */
+	struct inbox inbox;         /* read, and waiting for the other input */
+	int64_t read[INBOX_INPUTS]; /* the next offset to come out of librdkafka, which may bring older ones again */
+	bool paused[INBOX_INPUTS];  /* its inbox is full */
+	bool broken;                /* the store could not be read: to be restored after the rewind */
+	bool damaged;               /* and its copy is not to be believed */
+	struct user *users;         /* cached, by id (uthash) */
+	struct store_shard *store;  /* NULL until restored */
+	struct thinning *thinning;  /* the lane's */
 	struct restore_progress progress;
 	struct restore_job *restoring; /* under way on the restorer's thread; NULL: none */
 	struct buffer expiry_cursor;   /* user id where the sweep for sequences.ttl_days goes on */
@@ -48,6 +52,7 @@ struct shard_context { /* what applying needs of the lane */
 	const struct interaction_decoder *decoder;
 	struct user_cache *cache;
 	struct metrics *metrics;
+	struct task_set *tasks; /* in force for the open batch */
 	struct buffer scratch;
 };
 
@@ -69,6 +74,15 @@ enum status shard_apply(struct shard *shard, struct shard_context *ctx, struct b
 /* The user, from the cache or the store, empty where it is new. Errors as above. */
 enum status shard_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
 		       struct error *err) MUST_CHECK;
+
+/* Whether sequences.ttl_days has outlived the user. */
+bool shard_outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u);
+
+/* The timestamp of an interaction, INBOX_NO_TIME where it has none (a tombstone) or cannot be decoded. */
+int64_t shard_interaction_time(const struct shard_context *ctx, const rd_kafka_message_t *message);
+
+/* Reading goes on at `position`: what was read and not applied is forgotten. */
+void shard_rewind(struct shard *shard, const struct position *position);
 
 /* Fills a husk (daemon/user_cache.h) of a live shard. Errors as above; the shard's users are then to be dropped. */
 enum status shard_read_back(struct shard_context *ctx, struct user *u, struct error *err) MUST_CHECK;

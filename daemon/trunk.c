@@ -15,11 +15,14 @@ struct trunk {
 	const struct backbone *backbone;
 	struct user_cache *cache;
 	struct backbone_workspace *workspace;
-	uint32_t dim;              /* d */
-	uint32_t window;           /* newest events that an embedding reads */
-	uint32_t reach;            /* newest events that a rebuild reads */
-	uint32_t *items;           /* of windows to rebuild: [ROWS x reach] */
-	float *embeddings;         /* of one pass: [ROWS, d] */
+	uint32_t dim;                              /* d */
+	uint32_t window;                           /* newest events that an embedding reads */
+	uint32_t reach;                            /* newest events that a rebuild reads */
+	uint32_t *items;                           /* of windows to rebuild: [ROWS x reach] */
+	float *embeddings;                         /* of one pass: [ROWS, d] */
+	struct backbone_workspace *past_workspace; /* of pasts that are nobody's cached state; NULL before the first */
+	uint32_t *past_items;                      /* [past_capacity] */
+	size_t past_capacity;
 	size_t embedding_at_bytes; /* where a user's embedding lies behind its state */
 	uint32_t *levels;          /* those above 0 that states keep, each once */
 	size_t levels_count;
@@ -68,6 +71,8 @@ void trunk_free(struct trunk *t)
 		return;
 	backbone_workspace_free(t->workspace);
 	free(t->levels);
+	backbone_workspace_free(t->past_workspace);
+	free(t->past_items);
 	free(t->embeddings);
 	free(t->items);
 	free(t);
@@ -453,5 +458,37 @@ enum status trunk_side_states(struct trunk *t, struct user *const users[], size_
 		for (size_t i = at; i < at + rows; i++)
 			states_of(t, users[i], levels, count, mean_window, out + i * floats);
 	}
+	return STATUS_OK;
+}
+
+/* Room for a past of `length` events whose last `mean_window` columns are averaged. */
+static enum status reserve_past(struct trunk *t, size_t length, uint32_t mean_window, struct error *err)
+{
+	enum status status = STATUS_OK;
+	if (!t->past_workspace)
+		status = backbone_workspace_new(t->backbone, &t->past_workspace, err);
+	if (status == STATUS_OK)
+		status = backbone_workspace_reserve(t->backbone, t->past_workspace, mean_window, err);
+	if (status != STATUS_OK || length <= t->past_capacity)
+		return status;
+	uint32_t *larger = reallocarray(t->past_items, length, sizeof *larger);
+	if (!larger)
+		return error_set_memory(err);
+	t->past_items = larger;
+	t->past_capacity = length;
+	return STATUS_OK;
+}
+
+enum status trunk_past_states(struct trunk *t, const struct event events[], size_t length, const uint32_t levels[],
+			      size_t count, uint32_t mean_window, float *out, struct error *err)
+{
+	const size_t offsets[] = { 0, length };
+	enum status status = reserve_past(t, length, mean_window, err);
+	if (status != STATUS_OK)
+		return status;
+	for (size_t i = 0; i < length; i++)
+		t->past_items[i] = backbone_item(t->backbone, events[i].item);
+	backbone_side_states(t->backbone, t->past_workspace, 1, offsets, t->past_items, mean_window, levels, count,
+			     out);
 	return STATUS_OK;
 }

@@ -30,6 +30,11 @@ enum status trunk_embed(struct trunk *t, struct user *const users[], size_t n, f
 enum status trunk_advance(struct trunk *t, struct user *const users[], size_t n, bool read,
 			  struct error *err) MUST_CHECK;
 
+/* What a side patch that reads `count` levels (model/side.h) sees of somebody with these events, [length], oldest first, the
+ * newest of which are read: out [count, 2, d]. Errors: STATUS_MEMORY. */
+enum status trunk_past_states(struct trunk *t, const struct event events[], size_t length, const uint32_t levels[],
+			      size_t count, uint32_t mean_window, float *out, struct error *err) MUST_CHECK;
+
 /* From now on states keep these levels (of backbone_side_states) of the last mean_window events, for trunk_side_states; count
  * 0: none. Level 0 costs nothing; each other mean_window + 1 times d floats a user. What was kept before is void where
  * this differs from it: users are rebuilt when they are next advanced. Errors: STATUS_MEMORY, all is as before. */

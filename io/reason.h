@@ -10,6 +10,10 @@ enum reason {
 	REASON_TIMESTAMP,     /* before 1970 or more than a day after Kafka's record timestamp */
 	REASON_OVERSIZE,      /* user_id or task above 256 bytes, item_id or label above 1024 */
 	REASON_VALUE,         /* a label or weight that is not finite, a negative weight */
+	REASON_LATE,          /* a label whose moment lies before what is kept of its user */
+	REASON_UNKNOWN_TASK,  /* a label of a task that there is not */
+	REASON_UNKNOWN_LABEL, /* a label that the task's definition does not have */
+	REASON_UNKNOWN_USER,  /* a label of a user without events at its moment */
 	REASON_COUNT
 };
 

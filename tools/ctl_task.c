@@ -224,7 +224,7 @@ static enum status run_put(int argc, char **argv, struct error *err)
 					 "found good. A file is YAML\n"
 					 "with the keys of one task, or a list of tasks under `tasks`, see "
 					 "peterd.conf(5); -: standard input. They\n"
-					 "are kept and listed; the daemon of this version does not train them yet.\n",
+					 "are kept and listed; the daemon joins their labels with users' pasts, and does not train them yet.\n",
 					 options,
 					 CTL_COUNT(options),
 					 FILES_MOST };

@@ -140,6 +140,7 @@ static inline void lf_close_context(void)
 	store_gate_free(lf.ctx.gate);
 	status_board_free(lf.ctx.board);
 	metrics_free(lf.ctx.metrics);
+	task_board_free(lf.ctx.tasks);
 }
 
 static inline void lf_remove_state(void)
@@ -180,8 +181,10 @@ static inline void lf_open_context(void)
 					.backbone = lf.backbone,
 					.decoder = lf.decoder,
 					.metrics = metrics_new(1),
+					.tasks = task_board_new(),
 					.exited = &lf.exited };
 	assert_non_null(lf.ctx.metrics);
+	assert_non_null(lf.ctx.tasks);
 	assert_int_equal(status_board_new(1, &lf.ctx.board, &err), STATUS_OK);
 	assert_int_equal(store_gate_new(lf.config, &lf.ctx.gate, &err), STATUS_OK);
 }

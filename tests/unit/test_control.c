@@ -2,6 +2,7 @@
  * and HTTP, and with which code it exits. */
 #include "daemon/control.h"
 #include "daemon/lane.h"
+#include "daemon/tasks.h"
 #include "io/topics.h"
 
 #include <arpa/inet.h>
@@ -106,6 +107,22 @@ void lane_join_free(struct lane *lane)
 {
 	(void)pthread_join(lane->thread, NULL);
 	free(lane);
+}
+
+enum status tasks_open(const struct config *config, const struct backbone *backbone, struct task_board *board,
+		       int timeout_ms, struct tasks **ret, struct error *err)
+{
+	*ret = (struct tasks *)(uintptr_t)1;
+	return STATUS_OK;
+}
+
+void tasks_close(struct tasks *t)
+{
+}
+
+enum status tasks_follow(struct tasks *t, struct error *err)
+{
+	return STATUS_OK;
 }
 
 enum status topics_check(const struct config *config, int timeout_ms, struct topics *ret, struct error *err)

@@ -23,6 +23,7 @@ static int begin(void **state)
 	ctx = (struct lane_context){ .config = config,
 				     .backbone = fixture_backbone(&(struct random_backbone){ 8, 2, "1", true, 0, 1 }),
 				     .metrics = metrics_new(1),
+				     .tasks = task_board_new(),
 				     .exited = &exited };
 	return status_board_new(1, &ctx.board, &err) == STATUS_OK &&
 			       store_gate_new(config, &ctx.gate, &err) == STATUS_OK
@@ -35,6 +36,7 @@ static int end(void **state)
 	store_gate_free(ctx.gate);
 	status_board_free(ctx.board);
 	metrics_free(ctx.metrics);
+	task_board_free(ctx.tasks);
 	backbone_free((struct backbone *)(uintptr_t)ctx.backbone);
 	config_free(config);
 	uv_close((uv_handle_t *)&exited, NULL);

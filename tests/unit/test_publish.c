@@ -2,13 +2,16 @@
  * The store gets what the changelog gets. */
 #include "shard_fixture.h"
 
+#include "daemon/join.h"
 #include "daemon/publish.h"
 #include "io/deadletter.h"
+#include "io/example.h"
+#include "io/label.h"
 #include "io/update.h"
 
 /* ---- a producer that remembers, in librdkafka's place ---- */
 
-enum { RECORDS = 2000, TOPIC_UPDATES = 1, TOPIC_CHANGELOG, TOPIC_DEADLETTERS };
+enum { RECORDS = 2000, TOPIC_UPDATES = 1, TOPIC_CHANGELOG, TOPIC_DEADLETTERS, TOPIC_EXAMPLES };
 
 struct produced {
 	int topic;
@@ -33,6 +36,7 @@ rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *rk, const char *name, rd_kafka_
 	open_topics++;
 	return (rd_kafka_topic_t *)(uintptr_t)(strcmp(name, "updates") == 0     ? TOPIC_UPDATES
 					       : strcmp(name, "changelog") == 0 ? TOPIC_CHANGELOG
+					       : strcmp(name, "examples") == 0  ? TOPIC_EXAMPLES
 										: TOPIC_DEADLETTERS);
 }
 
@@ -124,6 +128,7 @@ static int begin(void **state)
 	static char updates[] = "updates";
 	static char changelog[] = "changelog";
 	static char deadletters[] = "deadletters";
+	static char examples[] = "examples";
 	if (fx_begin(state) != 0)
 		return -1;
 	full_for = letters_full_for = drained = 0;
@@ -131,6 +136,7 @@ static int begin(void **state)
 	fx.config.updates_topic = updates;
 	fx.config.changelog_topic = changelog;
 	fx.config.deadletters_topic = deadletters;
+	fx.config.examples_topic = examples;
 	fx.cache.state_bytes = trunk_state_bytes(fx.backbone);
 	if (trunk_new(fx.backbone, &fx.cache, &trunk, &fx.err) != STATUS_OK)
 		return -1;
@@ -312,6 +318,80 @@ static void the_forgotten_get_tombstones_everywhere(void **state)
 	assert_int_equal(fx.batch.updates, 1);
 	commit();
 	expect_stored(&ann);
+}
+
+static void join(const char *task, const char *user, int64_t time_ms)
+{
+	static rd_kafka_message_t message;
+	struct buffer value = { 0 };
+	const struct label l = { .task = fx_text(task),
+				 .user_id = fx_text(user),
+				 .timestamp_ms = time_ms,
+				 .text = fx_text("x"),
+				 .weight = 1 };
+	label_encode(&l, &value);
+	message = (rd_kafka_message_t){ .offset = 7, .payload = value.data, .len = value.length };
+	int *event = &fx.destroys[fx.events++];
+	if (join_label(fx.shard, &fx.ctx, &fx.batch, (rd_kafka_event_t *)(void *)event, &message, &fx.err) != STATUS_OK)
+		fail_msg("%s", fx.err.text);
+	assert_int_equal(fx.batch.rejected_count, 0);
+	buffer_free(&value);
+}
+
+/* The states in the record are those that the patch's levels have after the events in it. */
+static void expect_states(const struct example *e, const struct served_task *task)
+{
+	uint32_t items[8];
+	float states[64];
+	struct sequence past = { 0 };
+	const uint8_t *at = e->events.data;
+	struct backbone_workspace *ws;
+	assert_int_equal(sequence_decode(&past, &at, e->events.data + e->events.length, &fx.err), STATUS_OK);
+	for (uint32_t i = 0; i < past.length; i++)
+		items[i] = backbone_item(fx.backbone, past.events[i].item);
+	assert_int_equal(backbone_workspace_new(fx.backbone, &ws, &fx.err), STATUS_OK);
+	assert_int_equal(backbone_workspace_reserve(fx.backbone, ws, (uint32_t)task->definition.mean_window, &fx.err),
+			 STATUS_OK);
+	const size_t offsets[] = { 0, past.length };
+	backbone_side_states(fx.backbone, ws, 1, offsets, items, (uint32_t)task->definition.mean_window, task->levels,
+			     task->levels_count, states);
+	assert_int_equal(e->states.length, task->levels_count * 2 * backbone_dim(fx.backbone) * sizeof(float));
+	assert_memory_equal(e->states.data, states, e->states.length);
+	backbone_workspace_free(ws);
+	sequence_free(&past);
+}
+
+static void examples_go_out_with_what_their_patch_reads(void **state)
+{
+	static const char yaml[] = "tasks:\n- {name: beside, type: classification, mean_window: 2}\n"
+				   "- {name: head, type: classification, blocks: []}\n"
+				   "- {name: inside, type: classification, insertion: serial}\n";
+	static const size_t levels[] = { 2, 1, 0 };
+	struct config *c;
+	assert_int_equal(config_parse_tasks("t", yaml, sizeof yaml - 1, &c, &fx.err), STATUS_OK);
+	assert_int_equal(task_set_new(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err), STATUS_OK);
+	config_free(c);
+	for (int64_t time_ms = 10; time_ms < 50; time_ms += 10)
+		fx_apply("ann", "item 1", time_ms);
+	join("beside", "ann", 45);
+	join("head", "ann", 45);
+	join("inside", "ann", 45);
+	fx_apply("ann", "item 2", 44); /* comes too late to be in them */
+	publish(0);
+	for (size_t i = 0; i < fx.ctx.tasks->count; i++) {
+		const struct served_task *task = &fx.ctx.tasks->entries[i];
+		const struct produced *r = of_user(TOPIC_EXAMPLES, task->definition.name);
+		struct example e;
+		assert_non_null(r);
+		assert_int_equal(r->partition, RD_KAFKA_PARTITION_UA);
+		assert_int_equal(example_decode((struct slice){ r->value.data, r->value.length }, &e, &fx.err),
+				 STATUS_OK);
+		assert_memory_equal(e.task.data, task->definition.name, e.task.length);
+		assert_int_equal(task->levels_count, levels[i]);
+		expect_states(&e, task);
+	}
+	batch_clear(&fx.batch);
+	task_set_release(fx.ctx.tasks);
 }
 
 static void thinning_holds_back_and_says_so(void **state)
@@ -510,6 +590,7 @@ int main(void)
 		TEST(the_position_comes_last_with_its_shard_as_opaque),
 		TEST(a_batch_without_users_still_has_its_position),
 		TEST(the_forgotten_get_tombstones_everywhere),
+		TEST(examples_go_out_with_what_their_patch_reads),
 		TEST(thinning_holds_back_and_says_so),
 		TEST(one_forgotten_is_not_owed_any_more),
 		TEST(many_users_take_several_passes),
