@@ -218,16 +218,18 @@ static enum status run_put(int argc, char **argv, struct error *err)
 		{ "timeout-ms", CTL_WHOLE, false, &p.command.timeout_ms, "MS", "give up after this; default 30000", 100,
 		  3600000 },
 	};
-	const struct ctl_usage usage = { "task put",
-					 "FILE...",
-					 "Writes the definitions in the files to the tasks topic, once all of them are "
-					 "found good. A file is YAML\n"
-					 "with the keys of one task, or a list of tasks under `tasks`, see "
-					 "peterd.conf(5); -: standard input. They\n"
-					 "are kept and listed; the daemon joins their labels with users' pasts, and does not train them yet.\n",
-					 options,
-					 CTL_COUNT(options),
-					 FILES_MOST };
+	const struct ctl_usage usage = {
+		"task put",
+		"FILE...",
+		"Writes the definitions in the files to the tasks topic, once all of them are "
+		"found good. A file is YAML\n"
+		"with the keys of one task, or a list of tasks under `tasks`, see "
+		"peterd.conf(5); -: standard input. They\n"
+		"are kept and listed; the daemon joins their labels with users' pasts, and does not train them yet.\n",
+		options,
+		CTL_COUNT(options),
+		FILES_MOST
+	};
 	int operands;
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
