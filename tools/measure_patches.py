@@ -5,9 +5,9 @@
     tools/measure_patches.py --events events.csv --items items.csv --genres "Animation,Children's"
 
 First form: every task of the labels file, a classification each; a user's labels are all for training or, for about 27 %
-of the users, all for the test. Second form: the films of the genres are the targets, at most three a user, and everything
-else is what a backbone is pre-trained on (--backbone, or one is made). Each cell is the mean over the seeds and, behind
-+-, their largest distance from it."""
+of the users, all for the test. Second form: the films of the genres are the targets, at most three a user; everything else is
+what a backbone is pre-trained on (--backbone, or one is made) and what a user's films are told from. Each cell is the mean
+over the seeds and, behind +-, their largest distance from it."""
 import argparse
 import concurrent.futures
 import csv
@@ -43,13 +43,14 @@ def read_rows(path):
 
 def write_labels(folder, rows):
     """train.csv and test.csv; returns their paths."""
+    columns = [name for name in ("task", "user_id", "label", "timestamp") if name in rows[0]]
     paths = [os.path.join(folder, name) for name in ("train.csv", "test.csv")]
     with open(paths[0], "w", newline="") as train, open(paths[1], "w", newline="") as test:
         writers = [csv.writer(train), csv.writer(test)]
         for writer in writers:
-            writer.writerow(["task", "user_id", "label", "timestamp"])
+            writer.writerow(columns)
         for row in rows:
-            writers[in_test(row["user_id"])].writerow([row[k] for k in ("task", "user_id", "label", "timestamp")])
+            writers[in_test(row["user_id"])].writerow([row[name] for name in columns])
     return paths
 
 
@@ -109,21 +110,24 @@ def classify(options, folder):
 
 
 def split_events(options, folder):
-    """Source events as a file, and the targets' first interactions as labels."""
+    """The source's events as a file, and labels: a few of each user's targets, chosen by a hash. They have no timestamp: all
+    that a user did in the source tells of what the same user likes of the targets."""
     genres = set(options.genres.split(","))
     targets = {row["item_id"] for row in read_rows(options.items) if genres & set(row["genres"].split("|"))}
     source = os.path.join(folder, "source.csv")
-    taken, labels = {}, []
+    liked = {}
     with open(source, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["user_id", "item_id", "timestamp"])
         for row in read_rows(options.events):
-            if row["item_id"] not in targets:
+            if row["item_id"] in targets:
+                liked.setdefault(row["user_id"], set()).add(row["item_id"])
+            else:
                 writer.writerow([row[k] for k in ("user_id", "item_id", "timestamp")])
-            elif taken.setdefault(row["user_id"], 0) < TARGETS_A_USER:
-                taken[row["user_id"]] += 1
-                labels.append({"task": "films", "user_id": row["user_id"], "label": row["item_id"],
-                               "timestamp": row["timestamp"]})
+    labels = []
+    for user, items in liked.items():
+        order = sorted(items, key=lambda item: hashlib.sha256(f"{user} {item}".encode()).digest())
+        labels += [{"task": "films", "user_id": user, "label": item} for item in order[:TARGETS_A_USER]]
     return source, labels
 
 
