@@ -112,6 +112,17 @@ bool batch_add_example(struct batch *b, struct task_set *tasks, const struct ser
 	return true;
 }
 
+bool batch_take(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
+		const char *detail)
+{
+	if (reason == REASON_NONE)
+		rd_kafka_event_destroy(event);
+	else if (!batch_reject(b, event, message, reason, detail))
+		return false;
+	b->records++;
+	return true;
+}
+
 void batch_note_append(struct batch *b, int64_t kafka_timestamp_ms)
 {
 	int64_t *at = grow((void **)&b->appended_ms, b->appended_count, &b->appended_capacity, sizeof *b->appended_ms);

@@ -159,13 +159,10 @@ enum status join_label(struct shard *shard, struct shard_context *ctx, struct ba
 	enum reason reason = take(shard, ctx, batch, message, &rejection, &status, err);
 	if (status != STATUS_OK)
 		return status;
-	if (reason != REASON_NONE && !batch_reject(batch, event, message, reason, rejection.text))
+	if (!batch_take(batch, event, message, reason, rejection.text))
 		return error_set_memory(err);
 	shard->position.labels = message->offset + 1;
-	batch->records++;
 	batch->labels++;
-	if (reason == REASON_NONE)
-		rd_kafka_event_destroy(event);
 	return STATUS_OK;
 }
 

@@ -1,5 +1,6 @@
-/* The inside of a lane, shared by its files: lane.c (thread, loop, events), lane_transaction.c (cut, commit, abort),
- * lane_partitions.c (assignment, restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's
+/* The inside of a lane, shared by its files: lane.c (thread, loop, order), lane_reading.c (the consumer's events),
+ * lane_transaction.c (cut, commit, abort), lane_store.c (committed batches into the store), lane_partitions.c (assignment,
+ * restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's
  * unless said otherwise.
  *
  *     STARTING ──▶ RUNNING ◀──▶ COMMITTING          records are read and applied in RUNNING and COMMITTING; a batch is
@@ -185,9 +186,13 @@ struct lane {
 /* lane.c */
 void lane_fail(struct lane *lane, enum status status, const struct error *err); /* ends the lane, without writing */
 bool lane_stopping(const struct lane *lane);
-void lane_drain(struct lane *lane); /* read and apply while there is work and room */
-void lane_step(struct lane *lane);  /* whatever can be done next: cut, finish a revocation, close */
-void lane_wake(struct lane *lane);  /* drain and step again, from the loop */
+void lane_step(struct lane *lane); /* whatever can be done next: cut, finish a revocation, close */
+void lane_wake(struct lane *lane); /* drain and step again, from the loop */
+
+/* lane_reading.c */
+void lane_drain(struct lane *lane);          /* read and apply while there is work and room, then step */
+bool lane_has_room(const struct lane *lane); /* the open batch may grow */
+void lane_check_fatal(struct lane *lane);    /* whether the consumer has failed for good */
 struct shard *lane_shard(struct lane *lane, int32_t partition);
 
 /* lane_health.c */
@@ -202,11 +207,14 @@ void lane_next_batch(struct lane *lane);
 void lane_drop_batches(struct lane *lane);    /* with their users; no commit is under way */
 void lane_prepare_reports(struct lane *lane); /* the publisher may drain them too */
 void lane_drain_reports(struct lane *lane);
-void lane_store_retry(struct lane *lane);  /* writes waiting batches when it is time */
+bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks); /* blocking; worker's threads */
+
+/* lane_store.c */
+bool lane_store_queue(struct lane *lane, struct batch *batch); /* moves its store batches; false: out of memory */
+void lane_store_retry(struct lane *lane);                      /* writes waiting batches when it is time */
 void lane_store_forget(struct lane *lane); /* what waits comes from the changelog again; no write is under way */
 void lane_store_forget_shard(struct lane *lane, const struct shard *shard); /* the same of a shard that leaves */
 bool lane_stored(const struct lane *lane);                                  /* every committed batch is in the store */
-bool lane_seek(rd_kafka_t *consumer, rd_kafka_topic_partition_list_t *seeks); /* blocking; worker's threads */
 
 /* lane_partitions.c */
 void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions);

@@ -65,31 +65,18 @@ void shard_drop_users(struct shard *shard, struct user_cache *cache);
 /* Drops its users, closes its part of the store, frees it. NULL is fine. */
 void shard_free(struct shard *shard, struct user_cache *cache);
 
-/* Applies one message of its partition at or above position.interactions to users and batch, and moves the position.
- * Takes `event`, which holds the message, on success. Errors: STATUS_DATA, STATUS_IO (the store could not be read: restore
- * the shard), STATUS_MEMORY; the batch is then to be dropped. */
-enum status shard_apply(struct shard *shard, struct shard_context *ctx, struct batch *batch, rd_kafka_event_t *event,
-			const rd_kafka_message_t *message, struct error *err) MUST_CHECK;
-
-/* The user, from the cache or the store, empty where it is new. Errors as above. */
+/* The user, from the cache or the store, empty where it is new. Errors: STATUS_DATA, STATUS_IO (the store could not be read:
+ * restore the shard), STATUS_MEMORY; the open batch is then to be dropped. */
 enum status shard_user(struct shard *shard, struct shard_context *ctx, struct slice id, struct user **ret,
 		       struct error *err) MUST_CHECK;
 
 /* Whether sequences.ttl_days has outlived the user. */
 bool shard_outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u);
 
-/* The timestamp of an interaction, INBOX_NO_TIME where it has none (a tombstone) or cannot be decoded. */
-int64_t shard_interaction_time(const struct shard_context *ctx, const rd_kafka_message_t *message);
-
 /* Reading goes on at `position`: what was read and not applied is forgotten. */
 void shard_rewind(struct shard *shard, const struct position *position);
 
 /* Fills a husk (daemon/user_cache.h) of a live shard. Errors as above; the shard's users are then to be dropped. */
 enum status shard_read_back(struct shard_context *ctx, struct user *u, struct error *err) MUST_CHECK;
-
-/* Looks at a few users of the store, in turn from call to call, and forgets those whose newest event is
- * sequences.ttl_days older than the shard's stream time. Errors as above. */
-enum status shard_expire(struct shard *shard, struct shard_context *ctx, struct batch *batch,
-			 struct error *err) MUST_CHECK;
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "daemon/apply.h"
 #include "daemon/shard.h"
 #include "io/interaction.h"
 #include "model_fixture.h"
@@ -128,7 +129,7 @@ static inline enum status fx_apply_raw(int64_t offset, struct slice key, struct 
 					 .payload = (void *)(uintptr_t)value.data,
 					 .len = value.length };
 	enum status status =
-		shard_apply(fx.shard, &fx.ctx, &fx.batch, (rd_kafka_event_t *)(void *)event, message, &fx.err);
+		apply_interaction(fx.shard, &fx.ctx, &fx.batch, (rd_kafka_event_t *)(void *)event, message, &fx.err);
 	if (status != STATUS_OK)
 		rd_kafka_event_destroy((rd_kafka_event_t *)(void *)event);
 	return status;

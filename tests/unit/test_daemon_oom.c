@@ -199,7 +199,7 @@ static void applying_fails_whole(void **state)
 
 static enum status expire(struct error *err)
 {
-	enum status status = shard_expire(fx.shard, &fx.ctx, &fx.batch, err);
+	enum status status = apply_expiry(fx.shard, &fx.ctx, &fx.batch, err);
 	assert_true(status != STATUS_OK || fx.batch.forgotten == 2);
 	shard_drop_users(fx.shard, &fx.cache);
 	batch_free(&fx.batch);

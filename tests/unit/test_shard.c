@@ -327,7 +327,7 @@ static void a_husk_whose_record_is_damaged_stays_one(void **state)
 
 static void sweep(void)
 {
-	if (shard_expire(fx.shard, &fx.ctx, &fx.batch, &fx.err) != STATUS_OK)
+	if (apply_expiry(fx.shard, &fx.ctx, &fx.batch, &fx.err) != STATUS_OK)
 		fail_msg("%s", fx.err.text);
 }
 
