@@ -118,7 +118,8 @@ static void warn_of_unused(const struct config *config)
 static enum status run(const struct options *o, struct error *err)
 {
 	struct parts parts = { 0 };
-	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2) */
+	(void)signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is an error of write(2), */
+	(void)signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
 	enum status s = parts_load(o->config, &parts, err);
 	if (!s)
 		choose_log_level(parts.config->log_level);
