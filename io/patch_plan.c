@@ -42,26 +42,17 @@ static uint32_t find_version(const struct patch_plan *p, const char *patch)
 	return found;
 }
 
-static uint32_t newest_checkpoint(const struct patch_plan *p)
-{
-	uint32_t found = PATCH_SLOTS;
-	for (uint32_t s = PATCH_VERSION_SLOTS; s < PATCH_SLOTS; s++)
-		if (*p->slots[s].sha256 && (found == PATCH_SLOTS || p->slots[s].written > p->slots[found].written))
-			found = s;
-	return found;
-}
-
-/* At most three of four versions' slots are taken, and one of two checkpoints'. */
+/* At most three of four versions' slots are taken; of two checkpoints' the newest is not the oldest. */
 uint32_t patch_plan_slot(const struct patch_plan *p, const struct patch_record *record)
 {
 	const bool checkpoint = record->decision == PATCH_CHECKPOINT;
 	const uint32_t first = checkpoint ? PATCH_VERSION_SLOTS : 0;
 	const uint32_t end = checkpoint ? PATCH_SLOTS : PATCH_VERSION_SLOTS;
 	const uint32_t taken[] = { find_version(p, p->live), find_version(p, p->predecessor),
-				   find_version(p, record->predecessor), newest_checkpoint(p) };
+				   find_version(p, record->predecessor) };
 	uint32_t best = PATCH_SLOTS;
 	for (uint32_t s = first; s < end; s++) {
-		if (s == taken[0] || s == taken[1] || s == taken[2] || s == taken[3])
+		if (s == taken[0] || s == taken[1] || s == taken[2])
 			continue;
 		/* what is not whole has never been written */
 		const uint64_t written = *p->slots[s].sha256 ? p->slots[s].written : 0;

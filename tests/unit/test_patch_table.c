@@ -239,6 +239,33 @@ static void slots_in_use_are_never_touched(void **state)
 	log_free(&log);
 }
 
+/* What is live, what a rollback brings back and what the record itself names are kept however old they are. */
+static void the_oldest_slots_may_be_in_use(void **state)
+{
+	struct log log = { 0 };
+	struct patch_plan plan;
+	patch_plan_begin(NULL, &plan);
+	decide(&log, &plan, PATCH_CREATED, "zero", NULL, true);
+	decide(&log, &plan, PATCH_PROMOTED, "one", "zero", true);
+	decide(&log, &plan, PATCH_PROMOTED, "two", "zero", true);
+	decide(&log, &plan, PATCH_PROMOTED, "three", "zero", true);
+	decide(&log, &plan, PATCH_ROLLED_BACK, "zero", NULL, false);
+	struct patch_record r = record_of("a", plan.number, PATCH_PROMOTED, "four");
+	assert_int_equal(patch_plan_slot(&plan, &r), 1); /* not 0, which is live */
+	hash_sha256_hex("one", 3, r.predecessor);
+	assert_int_equal(patch_plan_slot(&plan, &r), 2);
+	decide(&log, &plan, PATCH_ROLLED_BACK, "zero", "two", false);
+	assert_int_equal(patch_plan_slot(&plan, &r), 3);
+	struct patch_table *t = read_log(&log, true);
+	expect_plan(&plan, entry_of(t));
+	(void)apply(t, "a/3/0", slice_of("x"), 100); /* a broken one is not the predecessor */
+	patch_plan_begin(entry_of(t), &plan);
+	r.predecessor[0] = '\0';
+	assert_int_equal(patch_plan_slot(&plan, &r), 3);
+	patch_table_free(t);
+	log_free(&log);
+}
+
 /* ---- compaction ---- */
 
 static void expect_equal(const struct patch_entry *a, const struct patch_entry *b)
@@ -524,6 +551,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(versions_go_live),
 		cmocka_unit_test(slots_in_use_are_never_touched),
+		cmocka_unit_test(the_oldest_slots_may_be_in_use),
 		cmocka_unit_test(compaction_changes_nothing),
 		cmocka_unit_test(what_is_not_whole_is_passed_over),
 		cmocka_unit_test(records_under_wrong_keys),
