@@ -105,7 +105,7 @@ void backbone_embed_levels(const struct backbone *b, struct backbone_workspace *
 /* User by user, level by level: the state at the task token, and the mean (model/mean.h) of the last min(t, mean_window)
  * events' own columns, 0 without events. out: [n, count, 2, d]. Of a user's events the newest backbone_window() +
  * mean_window are read, where not causal backbone_window(): t counts these. Agrees with side_states of model/side.h
- * to 1e-5. The workspace has room for `mean_window`. */
+ * to 1e-5, in the same layout for side_levels(). The workspace has room for `mean_window`. */
 void backbone_side_states(const struct backbone *b, struct backbone_workspace *ws, size_t n, const size_t offsets[],
 			  const uint32_t items[], uint32_t mean_window, const uint32_t levels[], size_t count,
 			  float *out);

@@ -126,34 +126,27 @@ static void free_rows(struct learner *l)
 	}
 }
 
-/* Sizes of examples: whole, and in the reservoir. */
+/* Sizes of examples. */
 static void measure_examples(struct learner *l)
 {
 	const struct network_shape *shape = &l->shape;
 	l->head_only = true;
-	uint32_t levels = l->spec.blocks[shape->blocks] ? 0 : 1;
-	for (uint32_t i = 0; i <= NETWORK_BLOCKS_AT_MOST; i++) {
+	for (uint32_t i = 0; i <= NETWORK_BLOCKS_AT_MOST; i++)
 		l->head_only = l->head_only && !l->spec.blocks[i];
-		levels += l->spec.blocks[i];
-	}
 	l->side = l->spec.insertion == PATCH_SIDE && !l->head_only;
 	if (l->net)
 		l->items_at_most = !shape->causal ? shape->window
 				   : l->side      ? side_events(shape, l->spec.mean_window)
 						  : network_field(shape) - (size_t)1;
 	else
-		l->state_floats = l->side ? side_state_floats(shape) : shape->channels;
-	l->packed_floats = l->side ? (size_t)levels * 2 * shape->channels : shape->channels;
-	if (l->net)
-		l->packed_floats = 0;
+		l->state_floats = (l->side ? side_levels(&l->spec, shape->blocks, NULL) * 2 : 1) * shape->channels;
 }
 
 static enum status make_scratch(struct learner *l, struct error *err)
 {
 	const size_t room = l->options.batch > LEARNER_SCORED_AT_ONCE ? l->options.batch : LEARNER_SCORED_AT_ONCE;
 	l->examples = calloc(room, sizeof *l->examples);
-	l->states = calloc(l->options.batch * l->state_floats + 1, sizeof *l->states);
-	return l->examples && l->states ? STATUS_OK : error_set_memory(err);
+	return l->examples ? STATUS_OK : error_set_memory(err);
 }
 
 static enum status make_patches(struct learner *l, const char *const labels[], uint32_t classes, struct error *err)
@@ -184,7 +177,7 @@ static enum status init(struct learner *l, const struct learner_lineage *lineage
 	if (!l->net && !l->side && !l->head_only)
 		return error_set(err, STATUS_DATA, "task %s: a patch inside the trunk needs the trunk", lineage->task);
 	reservoir_init(&l->reservoir, l->options.replay,
-		       l->net ? (l->items_at_most + ITEMS_LEAST) * items : l->packed_floats * sizeof(float),
+		       l->net ? (l->items_at_most + ITEMS_LEAST) * items : l->state_floats * sizeof(float),
 		       random_from(l->options.seed, STREAM_RESERVOIR));
 	(void)strncpy(l->backbone, lineage->backbone, sizeof l->backbone - 1);
 	l->task = strdup(lineage->task);
@@ -248,7 +241,6 @@ void learner_free(struct learner *l)
 	free(l->task);
 	free(l->fresh);
 	free(l->examples);
-	free(l->states);
 	free(l->scores);
 	free(l->eligible);
 	free(l);
@@ -265,19 +257,10 @@ static bool are_finite(const float *values, size_t n)
 /* Whether all that is read of the example is a number. */
 static bool is_sound(const struct learner *l, const struct learner_example *e)
 {
-	const size_t row = 2 * (size_t)l->shape.channels;
 	bool good = isfinite(e->weight) && e->weight >= 0;
 	if (l->spec.type == PATCH_REGRESSION)
 		good = good && isfinite((float)e->value);
-	if (l->net || !good)
-		return good;
-	if (!l->side)
-		return are_finite(e->state, l->packed_floats);
-	for (uint32_t level = 0; good && level <= l->shape.blocks; level++) {
-		if (l->spec.blocks[level] || level == l->shape.blocks)
-			good = are_finite(e->state + level * row, row);
-	}
-	return good;
+	return good && (l->net || are_finite(e->state, l->state_floats));
 }
 
 static struct learner_fresh look_at(struct learner *l, const struct learner_example *e)

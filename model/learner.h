@@ -98,7 +98,7 @@ struct learner_example { /* borrowed for the call */
 	const char *label;     /* classification, ranking */
 	double value;          /* regression */
 	float weight;          /* finite, not negative; 0: scored, counted, and in no loss */
-	const float *state;    /* without net: a row of side_states; head only: the user embedding */
+	const float *state;    /* without net: a row of side_states, of the spec's levels; head only: user embedding */
 	const uint32_t *items; /* with net: vocabulary indices, oldest first */
 	size_t length;
 };

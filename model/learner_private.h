@@ -61,7 +61,6 @@ struct learner {
 	bool side;            /* reads side states */
 	uint32_t given;       /* classes of the lineage */
 	size_t state_floats;  /* of an example; 0: items */
-	size_t packed_floats; /* of one in the reservoir: the levels that are read */
 	size_t items_at_most; /* of one in the reservoir */
 	struct label_row *rows;
 	struct learner_patch live, predecessor, challenger, student;
@@ -94,7 +93,6 @@ struct learner {
 	struct learner_fresh *fresh;
 	size_t fresh_room;
 	struct tuner_example *examples; /* [batch or SCORED_AT_ONCE] */
-	float *states;                  /* [batch, state_floats] */
 	float *scores;
 	size_t score_room;  /* floats */
 	uint32_t *eligible; /* reservoir entries that may be drawn, while drift is flagged */
@@ -120,7 +118,6 @@ enum status learner_score(struct learner *l, size_t count, struct error *err) MU
 uint64_t learner_steps_wanted(const struct learner *l, size_t usable);
 enum status learner_train(struct learner *l, size_t count, uint64_t steps, struct learner_report *report,
 			  struct error *err) MUST_CHECK;
-void learner_pack(const struct learner *l, const float *state, float *out);
 
 /* learner_decide.c */
 enum status learner_anchor(struct learner *l, struct error *err) MUST_CHECK; /* the live patch in the student's units */

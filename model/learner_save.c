@@ -149,7 +149,6 @@ static void walk_settings(struct codec *c, struct learner *l)
 				  l->shape.channels,
 				  l->shape.blocks,
 				  l->state_floats,
-				  l->packed_floats,
 				  l->items_at_most,
 				  l->student.patch->table.count };
 	const double reals[] = { (double)o->rate,     (double)o->clip,    (double)o->dropout,
@@ -436,7 +435,7 @@ void learner_refill(struct learner *l, const struct learner_example *example)
 			continue;
 		const size_t items = e->length / sizeof *example->items;
 		if (!l->net)
-			learner_pack(l, example->state, reservoir_place(&l->reservoir, i));
+			memcpy(reservoir_place(&l->reservoir, i), example->state, l->state_floats * sizeof(float));
 		else if (items <= example->length)
 			memcpy(reservoir_place(&l->reservoir, i), example->items + (example->length - items),
 			       e->length);

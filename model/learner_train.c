@@ -33,39 +33,6 @@ uint64_t learner_steps_wanted(const struct learner *l, size_t usable)
 	return (usable * passes_now(l) + l->options.batch - 1) / l->options.batch;
 }
 
-/* The levels that a side patch reads, and the last one, which its head reads. */
-static bool reads_level(const struct learner *l, uint32_t level)
-{
-	return l->spec.blocks[level] || level == l->shape.blocks;
-}
-
-void learner_pack(const struct learner *l, const float *state, float *out)
-{
-	const size_t row = 2 * (size_t)l->shape.channels;
-	if (!l->side) {
-		memcpy(out, state, l->packed_floats * sizeof *out);
-		return;
-	}
-	for (uint32_t level = 0; level <= l->shape.blocks; level++) {
-		if (!reads_level(l, level))
-			continue;
-		memcpy(out, state + level * row, row * sizeof *out);
-		out += row;
-	}
-}
-
-/* What nothing reads stays 0. */
-static void unpack(const struct learner *l, const float *packed, float *out)
-{
-	const size_t row = 2 * (size_t)l->shape.channels;
-	for (uint32_t level = 0; level <= l->shape.blocks; level++) {
-		if (!reads_level(l, level))
-			continue;
-		memcpy(out + level * row, packed, row * sizeof *out);
-		packed += row;
-	}
-}
-
 static float student_value(const struct learner *l, double value)
 {
 	const double x = (value - l->units.offset) / l->units.scale;
@@ -91,10 +58,6 @@ static void take_old(struct learner *l, size_t place, size_t at)
 	if (l->net) {
 		out->items = bytes;
 		out->length = e->length / sizeof *out->items;
-	} else if (l->side) {
-		float *state = l->states + place * l->state_floats;
-		unpack(l, bytes, state);
-		out->state = state;
 	} else {
 		out->state = bytes;
 	}
@@ -214,7 +177,6 @@ static void take_steps(struct learner *l, const struct draws *d, uint64_t steps,
 /* The usable ones enter the reservoir. */
 static enum status keep(struct learner *l, size_t count, struct error *err)
 {
-	float *packed = l->states; /* free between steps: what is not read in it is overwritten before it is read */
 	if (reservoir_reserve(&l->reservoir, count, err) != STATUS_OK)
 		return err->status;
 	for (size_t i = 0; i < count; i++) {
@@ -234,9 +196,8 @@ static enum status keep(struct learner *l, size_t count, struct error *err)
 			reservoir_add(&l->reservoir, &entry, length > 0 ? e->items + (e->length - length) : NULL);
 			continue;
 		}
-		entry.length = (uint32_t)(l->packed_floats * sizeof(float));
-		learner_pack(l, e->state, packed);
-		reservoir_add(&l->reservoir, &entry, packed);
+		entry.length = (uint32_t)(l->state_floats * sizeof(float));
+		reservoir_add(&l->reservoir, &entry, e->state);
 	}
 	return STATUS_OK;
 }

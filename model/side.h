@@ -5,16 +5,20 @@
  *     z = 0;  for l = 0 .. N:  z = z + up_l(gelu_tanh(down_l([h_l + z, m_l])));   scores = head(h_N + z)
  *
  * The means are over the events' own columns, which a stream computes anyway, not over task tokens that might have followed
- * each of them. States are rows of (N + 1) x 2 x d floats: h_0, m_0, h_1, m_1, ... Pure functions of their arguments and the
- * pass; one thread a pass. */
+ * each of them. A row of states holds what a patch reads and no more: [count, 2, d], h_l and m_l of side_levels(), as
+ * backbone_side_states gives them. Pure functions of their arguments and the pass; one thread a pass. */
 #ifndef MODEL_SIDE_H
 #define MODEL_SIDE_H
 
 #include "model/network.h"
 #include "model/patch.h"
 
+/* The levels whose states a side patch reads, ascending: those of spec->blocks, and N = trunk_blocks always, for the head reads
+ * h_N. Returns their number; levels: room for trunk_blocks + 1, or NULL. */
+size_t side_levels(const struct patch_spec *spec, uint32_t trunk_blocks, uint32_t levels[]);
+
 /* Floats of one user's states. */
-size_t side_state_floats(const struct network_shape *shape);
+size_t side_state_floats(const struct patch *patch);
 
 /* The events that a user's states depend on: the last R - 1 + M where the trunk is causal, else its window. */
 size_t side_events(const struct network_shape *shape, uint32_t mean_window);
@@ -23,7 +27,7 @@ size_t side_events(const struct network_shape *shape, uint32_t mean_window);
  * out: [sequences, side_state_floats]. The sequences must hold the last side_events() events where there
  * are as many. */
 void side_states(const struct network *net, struct network_pass *pass, const struct network_batch *batch,
-		 uint32_t mean_window, float *out);
+		 const struct patch *patch, float *out);
 
 struct side_pass; /* activations of up to `rows` users */
 

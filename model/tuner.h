@@ -2,7 +2,7 @@
  * daemon's learner call; no files, no clock, no threads but those that model/parallel.h lends.
  *
  * An example is a label and what is known of its user: the user's events, or states that were computed from them before
- * (side patches: a row of side_states; patches without adapters: the user embedding). With states there is no trunk at
+ * (side patches: a row of states, side.h; patches without adapters: the user embedding). With states there is no trunk at
  * all, and no network to give. Steps are deterministic: the same patch, options, examples and number of parts give the same
  * bits. What is random in a step depends on the seed, the optimizer's count of steps and the part only, so that training
  * can be taken up again.

@@ -82,7 +82,7 @@ static enum status init_network(const struct tuner *t, struct tuner_part *part, 
 
 enum status tuner_part_init(const struct tuner *t, struct tuner_part *part, struct error *err)
 {
-	const size_t state = ((size_t)t->patch->trunk_blocks + 1) * 2 * t->patch->channels;
+	const size_t state = side_state_floats(t->patch);
 	bool failed = false;
 	part->hidden = floats_new(t->rows * t->patch->channels, &failed);
 	part->states = floats_new(tuner_reads_side(t) ? t->rows * state : 0, &failed);
@@ -153,14 +153,14 @@ void tuner_part_forward(const struct tuner *t, struct tuner_part *part, const st
 			size_t n)
 {
 	const size_t dim = t->patch->channels;
-	const size_t width = ((size_t)t->patch->trunk_blocks + 1) * 2 * dim;
+	const size_t width = side_state_floats(t->patch);
 	const bool side = tuner_reads_side(t);
 	if (t->net != NULL)
 		gather_items(t, part, batch, first, n);
 	if (t->net == NULL)
 		gather_states(part, batch, first, n, side ? width : dim, side ? part->states : part->hidden);
 	else if (side)
-		side_states(t->net, part->network, &part->batch, t->patch->spec.mean_window, part->states);
+		side_states(t->net, part->network, &part->batch, t->patch, part->states);
 	else
 		network_forward(t->net, adapters(t), part->network, &part->batch);
 	if (side)

@@ -162,7 +162,7 @@ static enum status open_tuner(struct course *c, struct network *net, struct erro
 			c->examples[i].items = c->items + c->offsets[i];
 			c->examples[i].length = c->offsets[i + 1] - c->offsets[i];
 		} else {
-			c->examples[i].state = c->states + i * side_state_floats(&shape);
+			c->examples[i].state = c->states + i * side_state_floats(c->patch);
 		}
 	}
 	return tuner_new(c->patch, net, &options, &c->parallel, c->batch, &c->tuner, err);
@@ -184,18 +184,20 @@ static enum status open_serial(struct course *c, struct error *err)
 static enum status open_side(struct course *c, struct error *err)
 {
 	struct random_stream random = random_from(1, 5);
-	const size_t floats = SIDE_USERS * side_state_floats(&shape);
 	c->users = SIDE_USERS;
 	c->batch = SIDE_BATCH;
+	enum status status = open_network(c, err);
+	if (status == STATUS_OK)
+		status = open_patch(c, PATCH_SIDE, err);
+	if (status != STATUS_OK)
+		return status;
+	const size_t floats = SIDE_USERS * side_state_floats(c->patch);
 	c->states = malloc(floats * sizeof *c->states);
 	if (c->states == NULL)
 		return error_set_memory(err);
 	for (size_t i = 0; i < floats; i++)
 		c->states[i] = random_normal(&random);
-	enum status status = open_network(c, err);
-	if (status == STATUS_OK)
-		status = open_patch(c, PATCH_SIDE, err);
-	return status == STATUS_OK ? open_tuner(c, NULL, err) : status;
+	return open_tuner(c, NULL, err);
 }
 
 static void close_course(struct course *c)

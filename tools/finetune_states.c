@@ -99,7 +99,7 @@ static void compute_part(void *job, uint32_t number)
 		part->offsets[i + 1] = part->offsets[i] + length;
 	}
 	if (c->side) {
-		side_states(net, part->pass, &batch, c->f->patch->spec.mean_window, out);
+		side_states(net, part->pass, &batch, c->f->patch, out);
 		return;
 	}
 	network_forward(net, NULL, part->pass, &batch);
@@ -144,8 +144,7 @@ static enum status fill(struct cache *c, uint32_t *numbers, bool *ret_stopped, s
 
 static size_t state_floats(const struct finetune *f)
 {
-	const struct network_shape *shape = &f->input.trunk->shape;
-	return patch_head_only(f->patch) ? shape->channels : side_state_floats(shape);
+	return patch_head_only(f->patch) ? f->patch->channels : side_state_floats(f->patch);
 }
 
 bool finetune_may_cache(const struct finetune *f)

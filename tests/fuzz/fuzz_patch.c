@@ -40,7 +40,7 @@ static void run(const struct network *net, const struct patch *p)
 	if (network_pass_new(net, p->spec.bottleneck, 5, 2, NETWORK_KEEP_LEVELS, &pass, &err) != STATUS_OK)
 		abort();
 	if (p->spec.insertion == PATCH_SIDE) {
-		side_states(net, pass, &batch, p->spec.mean_window, states);
+		side_states(net, pass, &batch, p, states);
 		if (side_pass_new(p, 2, &side, &err) != STATUS_OK)
 			abort();
 		(void)side_forward(p, side, 2, states);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIM = 4, BLOCKS = 2, STATE = (BLOCKS + 1) * 2 * DIM, CUT = 16, LABEL_MS = 30 };
+enum { DIM = 4, BLOCKS = 2, READ = 2, STATE = READ * 2 * DIM, CUT = 16, LABEL_MS = 30 };
 
 static const char *const fixture_names[] = { "a", "b", "c", "d", "e", "f" };
 
@@ -97,10 +97,10 @@ static inline void fixture_free(struct stream *s)
 	free(s);
 }
 
-/* The class is where the last level's first two means point to; one label in sixteen is anything. */
+/* The class is where the last level's first two values point to; one label in sixteen is anything. */
 static inline uint32_t fixture_class(struct stream *s, const float *state)
 {
-	const float *h = state + (size_t)BLOCKS * 2 * DIM;
+	const float *h = state + (size_t)(READ - 1) * 2 * DIM;
 	const double angle = atan2((double)h[0], (double)h[1]) / 6.283185307179586 + 0.5;
 	const uint32_t own = (uint32_t)(angle * s->classes) % s->classes;
 	const uint32_t any = random_below(&s->random, s->classes);

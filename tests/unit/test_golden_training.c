@@ -326,7 +326,7 @@ static void open_golden(struct golden *g, const struct safetensors *file, const 
 	if (c->classes > 0)
 		make_patch(g);
 	if (c->insertion == PATCH_SIDE && c->classes > 0) {
-		g->states = calloc(USERS * side_state_floats(c->shape), sizeof *g->states);
+		g->states = calloc(USERS * side_state_floats(g->patch), sizeof *g->states);
 		assert_non_null(g->states);
 		MUST(side_pass_new(g->patch, USERS, &g->side, &err), err);
 	}
@@ -372,7 +372,7 @@ static void close_golden(struct golden *g)
 static const float *forward(struct golden *g)
 {
 	if (g->side != NULL) {
-		side_states(g->net, g->pass, &g->batch, MEAN_WINDOW, g->states);
+		side_states(g->net, g->pass, &g->batch, g->patch, g->states);
 		return side_forward(g->patch, g->side, USERS, g->states);
 	}
 	network_forward(g->net, g->patch == NULL ? NULL : &g->patch->adapters, g->pass, &g->batch);

@@ -190,7 +190,6 @@ static void what_is_not_finite_is_dropped(void **state)
 		s->examples[4].weight = NAN;
 		s->examples[5].weight = -1;
 		s->examples[6].weight = 0;
-		s->states[7][2 * DIM] = NAN; /* of a level that nobody reads */
 		fixture_consume(s, LEARNER_STEPS);
 	}
 	const struct learner_counts *c = learner_counts(s->learner);

@@ -88,7 +88,7 @@ static void examples_may_be_read_again(void **state)
 	}
 	struct buffer b = save(s->learner, false);
 	struct buffer whole = save(s->learner, true);
-	assert_true(b.length + learner_replay(s->learner) * 2 * 2 * DIM * sizeof(float) <= whole.length);
+	assert_true(b.length + learner_replay(s->learner) * STATE * sizeof(float) <= whole.length);
 	struct learner *l = restore(&o, PATCH_CLASSIFICATION, &b);
 	uint64_t offset = 0;
 	size_t read = 0;
@@ -172,6 +172,10 @@ static void damage_is_refused(void **state)
 	assert_refused(&others, &lineage, b.data, b.length);
 	struct learner_lineage other = lineage;
 	other.spec.bottleneck++;
+	assert_refused(&o, &other, b.data, b.length);
+	other = lineage; /* as many levels, but others */
+	other.spec.blocks[0] = false;
+	other.spec.blocks[1] = true;
 	assert_refused(&o, &other, b.data, b.length);
 	other = lineage;
 	other.labels = fixture_names;

@@ -93,8 +93,18 @@ static void expect_level(const struct world *w, const float *got, const float *e
 			 difference, scale);
 }
 
-/* The network is given every event, the backbone perhaps a window of them. */
-static void check_network(struct world *w, uint32_t mean_window)
+/* A patch that reads the levels `step` apart, and so perhaps not the last one but for the head. */
+static struct patch reader(const struct world *w, uint32_t mean_window, uint32_t step)
+{
+	struct patch p = { .channels = (uint32_t)w->dim, .trunk_blocks = w->net->shape.blocks };
+	p.spec.mean_window = mean_window;
+	for (uint32_t level = 0; level <= p.trunk_blocks; level += step)
+		p.spec.blocks[level] = true;
+	return p;
+}
+
+/* The network is given every event, the backbone perhaps a window of them; both give rows of what the patch reads. */
+static void check_network(struct world *w, uint32_t mean_window, uint32_t step)
 {
 	struct error err;
 	const uint32_t field = network_field(&w->net->shape);
@@ -112,7 +122,10 @@ static void check_network(struct world *w, uint32_t mean_window)
 				   field + mean_window + 5,
 				   3 * (size_t)(field + mean_window) };
 	enum { SEQUENCES = sizeof lengths / sizeof lengths[0] };
-	const size_t stride = w->count * 2 * w->dim;
+	const struct patch patch = reader(w, mean_window, step);
+	uint32_t levels[16];
+	const size_t count = side_levels(&patch.spec, patch.trunk_blocks, levels);
+	const size_t stride = side_state_floats(&patch);
 	const size_t at_most = side_events(&w->net->shape, mean_window);
 	size_t offsets[SEQUENCES + 1] = { 0 };
 	for (size_t i = 0; i < SEQUENCES; i++) {
@@ -128,14 +141,14 @@ static void check_network(struct world *w, uint32_t mean_window)
 	if (network_pass_new(w->net, 0, events + 2 * (size_t)SEQUENCES, SEQUENCES, NETWORK_KEEP_LEVELS, &pass, &err) !=
 	    STATUS_OK)
 		fail_msg("%s", err.text);
-	side_states(w->net, pass, &batch, mean_window, expected);
+	assert_int_equal(stride, count * 2 * w->dim);
+	side_states(w->net, pass, &batch, &patch, expected);
 	reserve(w, mean_window);
-	backbone_side_states(w->b, w->ws, SEQUENCES, offsets, items, mean_window, w->levels, w->count, got);
+	backbone_side_states(w->b, w->ws, SEQUENCES, offsets, items, mean_window, levels, count, got);
 	for (size_t s = 0; s < SEQUENCES; s++) {
-		for (size_t i = 0; i < w->count; i++)
-			expect_level(w, got + s * stride + i * 2 * w->dim,
-				     expected + s * stride + w->levels[i] * 2 * w->dim, offsets[s + 1] - offsets[s],
-				     mean_window, w->levels[i]);
+		for (size_t i = 0; i < count; i++)
+			expect_level(w, got + s * stride + i * 2 * w->dim, expected + s * stride + i * 2 * w->dim,
+				     offsets[s + 1] - offsets[s], mean_window, levels[i]);
 	}
 	network_pass_free(pass);
 	free(got);
@@ -148,7 +161,7 @@ static void windows_equal_the_network(void **state)
 	for (size_t i = 0; i < SHAPES; i++) {
 		struct world w = open_world(&shapes[i]);
 		for (size_t m = 0; m < MEAN_WINDOWS; m++)
-			check_network(&w, mean_windows[m]);
+			check_network(&w, mean_windows[m], 1 + (uint32_t)m);
 		close_world(&w);
 	}
 }

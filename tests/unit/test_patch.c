@@ -533,8 +533,8 @@ static void fresh_patches_change_nothing(void **state)
 	struct patch_spec spec = spec_of(PATCH_SIDE);
 	struct patch *p = fresh(&spec);
 	struct side_pass *side = NULL;
-	float *states = calloc(SEQUENCES * side_state_floats(&net->shape), sizeof *states);
-	side_states(net, pass, &batch, spec.mean_window, states);
+	float *states = calloc(SEQUENCES * side_state_floats(p), sizeof *states);
+	side_states(net, pass, &batch, p, states);
 	assert_int_equal(side_pass_new(p, SEQUENCES, &side, &err), STATUS_OK);
 	assert_memory_equal(frozen, side_forward(p, side, SEQUENCES, states), sizeof frozen);
 	free(states);

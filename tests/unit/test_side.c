@@ -67,6 +67,19 @@ static void naive_forward(const struct patch *p, const double *weights, const fl
 		out[i] = z[i] + (double)states[BLOCKS * 2 * DIM + i];
 }
 
+/* Of rows of all levels those that the patch reads. */
+static void pack(const struct patch *p, const float *states, float *out)
+{
+	for (size_t u = 0; u < USERS; u++) {
+		for (uint32_t l = 0; l < LEVELS; l++) {
+			if (!p->spec.blocks[l] && l < BLOCKS)
+				continue;
+			memcpy(out, states + u * STRIDE + (size_t)l * 2 * DIM, 2 * DIM * sizeof *out);
+			out += 2 * DIM;
+		}
+	}
+}
+
 static double *widen(const struct patch *p)
 {
 	double *weights = calloc(p->table.floats, sizeof *weights);
@@ -77,18 +90,21 @@ static double *widen(const struct patch *p)
 
 static const bool all_levels[LEVELS] = { true, true, true, true };
 static const bool some_levels[LEVELS] = { false, true, false, true };
+static const bool inner_levels[LEVELS] = { true, false, true, false };
 
 static void check_forward(const bool blocks[LEVELS])
 {
 	struct error err;
 	struct side_pass *pass = NULL;
 	float states[USERS * STRIDE];
+	float packed[USERS * STRIDE];
 	double expected[DIM];
 	struct patch *p = make_patch(blocks, 4);
 	double *weights = widen(p);
 	fill(states, USERS * STRIDE);
 	assert_int_equal(side_pass_new(p, USERS, &pass, &err), STATUS_OK);
-	const float *out = side_forward(p, pass, USERS, states);
+	pack(p, states, packed);
+	const float *out = side_forward(p, pass, USERS, packed);
 	for (size_t u = 0; u < USERS; u++) {
 		naive_forward(p, weights, states + u * STRIDE, expected);
 		for (size_t i = 0; i < DIM; i++)
@@ -103,6 +119,7 @@ static void forward(void **state)
 {
 	check_forward(all_levels);
 	check_forward(some_levels);
+	check_forward(inner_levels);
 }
 
 /* The sum of factors x outputs, in double. */
@@ -123,6 +140,7 @@ static void check_backward(const bool blocks[LEVELS])
 	struct error err;
 	struct side_pass *pass = NULL;
 	float states[USERS * STRIDE];
+	float packed[USERS * STRIDE];
 	float factors[USERS * DIM];
 	struct patch *p = make_patch(blocks, 4);
 	double *weights = widen(p);
@@ -130,10 +148,11 @@ static void check_backward(const bool blocks[LEVELS])
 	fill(states, USERS * STRIDE);
 	fill(factors, USERS * DIM);
 	assert_int_equal(side_pass_new(p, USERS + 3, &pass, &err), STATUS_OK);
-	(void)side_forward(p, pass, USERS, states);
+	pack(p, states, packed);
+	(void)side_forward(p, pass, USERS, packed);
 	for (size_t i = 0; i < p->table.floats; i++)
 		gradients[i] = 1; /* what is there stays */
-	side_backward(p, pass, USERS, states, factors, gradients);
+	side_backward(p, pass, USERS, packed, factors, gradients);
 	for (size_t t = 0; t < p->table.count; t++) {
 		for (size_t k = 0; k < p->table.list[t].count; k++) {
 			const size_t at = p->table.list[t].offset + k;
@@ -158,6 +177,7 @@ static void backward(void **state)
 {
 	check_backward(all_levels);
 	check_backward(some_levels);
+	check_backward(inner_levels);
 }
 
 static void no_users(void **state)
@@ -186,13 +206,16 @@ static void states_of_a_batch(void **state)
 	struct network_pass *pass = NULL;
 	struct random_stream random = random_from(4, 4);
 	uint32_t items[3 + LENGTH];
-	float *states = calloc(4 * STRIDE, sizeof *states);
-	float *again = calloc(STRIDE, sizeof *again);
+	float *states = calloc(USERS * STRIDE, sizeof *states);
+	float *again = calloc(4 * STRIDE, sizeof *again);
+	float packed[USERS * STRIDE];
+	struct patch *all = make_patch(all_levels, MEAN);
+	struct patch *inner = make_patch(inner_levels, MEAN);
 	for (size_t i = 0; i < 3 + LENGTH; i++)
 		items[i] = 3 + random_below(&random, net->shape.items - 3);
 	assert_int_equal(network_pass_new(net, 1, 3 + LENGTH + 4, 4, NETWORK_KEEP_LEVELS, &pass, &err), STATUS_OK);
 	const struct network_batch batch = { .sequences = 4, .offsets = offsets, .items = items };
-	side_states(net, pass, &batch, MEAN, states);
+	side_states(net, pass, &batch, all, states);
 	const float *table = net->weights + parameters_find(&net->table, "item_embedding.weight")->offset;
 	for (size_t u = 0; u < 4; u++) {
 		const size_t length = offsets[u + 1] - offsets[u];
@@ -218,9 +241,16 @@ static void states_of_a_batch(void **state)
 	assert_true(events < LENGTH);
 	const size_t tail[] = { 0, events };
 	const struct network_batch last = { .sequences = 1, .offsets = tail, .items = items + 3 + LENGTH - events };
-	side_states(net, pass, &last, MEAN, again);
+	side_states(net, pass, &last, all, again);
 	for (size_t i = 0; i < STRIDE; i++)
 		assert_true(fabs((double)again[i] - (double)states[3 * STRIDE + i]) <= 1e-5);
+	assert_int_equal(side_state_floats(all), STRIDE);
+	assert_int_equal(side_state_floats(inner), 3 * 2 * DIM);
+	side_states(net, pass, &batch, inner, again);
+	pack(inner, states, packed);
+	assert_memory_equal(again, packed, 4 * 3 * 2 * DIM * sizeof *again);
+	patch_free(all);
+	patch_free(inner);
 	free(again);
 	free(states);
 	network_pass_free(pass);

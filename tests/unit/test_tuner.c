@@ -144,18 +144,19 @@ static void cached_states_are_the_same(void **state)
 	struct network_batch batch = { .sequences = USERS, .offsets = offsets, .items = packed };
 	assert_int_equal(network_pass_new(net, 0, USERS * (LENGTH + 1), USERS, NETWORK_KEEP_LEVELS, &pass, &err),
 			 STATUS_OK);
-	side_states(net, pass, &batch, 6, states[0]);
+	struct patch *patches[2];
+	for (size_t i = 0; i < 2; i++)
+		patches[i] = make_patch(PATCH_CLASSIFICATION, PATCH_SIDE, false);
+	side_states(net, pass, &batch, patches[0], states[0]);
 	struct tuner_example cached[USERS];
 	const struct tuner_options options = options_of(TUNER_SOFTMAX);
 	memcpy(cached, examples, sizeof cached);
 	for (size_t u = 0; u < USERS; u++)
 		cached[u].state = states[u];
 	const struct tuner_batch batches[] = { everything, { cached, NULL, USERS } };
-	struct patch *patches[2];
 	float scores[2][USERS * CLASSES];
 	for (size_t i = 0; i < 2; i++) {
 		struct tuner_sums sums;
-		patches[i] = make_patch(PATCH_CLASSIFICATION, PATCH_SIDE, false);
 		struct tuner *t = make_tuner(patches[i], i == 0 ? net : NULL, &options, &five);
 		for (int step = 0; step < 5; step++)
 			assert_true(tuner_step(t, &batches[i], &sums));
