@@ -160,14 +160,15 @@ void config_print_sample(FILE *out)
 		print_option(out, o);
 		before = o->key;
 	}
-	(void)fputs("\n# any librdkafka property, passed on as it is, but for those that exactly once rests on\n"
-		    "kafka:\n"
-		    "    # brokers to begin with: host:port, host:port (text, must be given)\n"
-		    "    bootstrap.servers: \"127.0.0.1:9092\"\n"
-		    "    # security.protocol: sasl_ssl\n"
-		    "    # compression.type: zstd\n"
-		    "\n# tasks that exist from the start; not used by this version (list, default [])\n",
-		    out);
+	(void)fputs(
+		"\n# any librdkafka property, passed on as it is, but for those that exactly once rests on\n"
+		"kafka:\n"
+		"    # brokers to begin with: host:port, host:port (text, must be given)\n"
+		"    bootstrap.servers: \"127.0.0.1:9092\"\n"
+		"    # security.protocol: sasl_ssl\n"
+		"    # compression.type: zstd\n"
+		"\n# tasks that exist from the start; the tasks topic, where it has had one, wins (list, default [])\n",
+		out);
 	print_task_keys(out);
 	(void)fputs("# - {name: gender, type: classification, labels: [F, M], insertion: side, bottleneck: 16}\n"
 		    "tasks: []\n",

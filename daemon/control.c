@@ -24,9 +24,10 @@
 #define TWIN_FENCINGS 3
 #define HTTP_WAIT_MS 60000 /* for a taken address */
 #define RETRY_MS 500
-#define TOPICS_TRIES 4          /* brokers show a new topic a moment late */
-#define EXTEND_MS 30000         /* what systemd is asked for while starting, */
-#define EXTEND_EVERY_MS 5000    /* this often */
+#define TOPICS_TRIES 4       /* brokers show a new topic a moment late */
+#define SAME_SIGNAL_MS 500   /* a second one within this is the first again: timeout(1) sends it to process and group */
+#define EXTEND_MS 30000      /* what systemd is asked for while starting, */
+#define EXTEND_EVERY_MS 5000 /* this often */
 #define COMPLAIN_FIRST_MS 5000  /* a start that takes longer is worth a line on the log, */
 #define COMPLAIN_EVERY_MS 60000 /* and again this often */
 
@@ -45,11 +46,12 @@ struct control {
 	struct error *err;
 	bool handles_open;
 	unsigned signals;
-	bool told_ready;     /* systemd knows */
-	bool was_ready;      /* as last logged */
-	char told[256];      /* STATUS= as last told */
-	int64_t extend_ms;   /* when systemd must be asked again */
-	int64_t complain_ms; /* when the log is told again that it is not ready */
+	int64_t signalled_ms; /* when the first came */
+	bool told_ready;      /* systemd knows */
+	bool was_ready;       /* as last logged */
+	char told[256];       /* STATUS= as last told */
+	int64_t extend_ms;    /* when systemd must be asked again */
+	int64_t complain_ms;  /* when the log is told again that it is not ready */
 
 	uv_loop_t loop;
 	uv_signal_t signal_term, signal_int, signal_hup;
@@ -169,6 +171,11 @@ static void on_signal(uv_signal_t *handle, int number)
 		log_info("SIGHUP: the configuration is read at a start only");
 		return;
 	}
+	int64_t now = now_ms();
+	if (c->signals == 0)
+		c->signalled_ms = now;
+	else if (now - c->signalled_ms < SAME_SIGNAL_MS)
+		return;
 	if (++c->signals > 1)
 		cut_off(c, "a second signal");
 	begin_stop(c);

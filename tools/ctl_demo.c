@@ -14,6 +14,7 @@
 #include <string.h>
 
 enum { MOST_A_ROUND = 2000, WAIT_MS = 5, SETTLE_MS = 60000, STOP_MS = 30000 };
+enum { HISTORY_A_USER = 40, HISTORY_LEAST = 4000, HISTORY_MOST = 100000 }; /* events to pre-train on */
 
 struct demo {
 	const char *bootstrap; /* NULL: the embedded broker */
@@ -25,6 +26,7 @@ struct demo {
 	int64_t partitions;
 	struct simulation *simulation;
 	struct site *site;
+	uint32_t history; /* events that the backbone is pre-trained on */
 	struct backbone *backbone;
 	struct tracker *tracker;
 	struct feed *feed;
@@ -184,23 +186,29 @@ static enum status prepare(struct demo *d, struct error *err)
 	d->simulation = simulation_new((uint64_t)d->seed, (uint32_t)d->users, (uint32_t)d->items);
 	if (!d->simulation)
 		return error_set_memory(err);
+	d->history = d->users > HISTORY_MOST / HISTORY_A_USER ? HISTORY_MOST : (uint32_t)d->users * HISTORY_A_USER;
+	if (d->history < HISTORY_LEAST)
+		d->history = HISTORY_LEAST;
+	printf("peterd demo: %lld simulated users, %lld items, %.0f events/s, seed %lld\n\n"
+	       "Pre-training a backbone on what they did before ...\n",
+	       (long long)d->users, (long long)d->items, d->rate, (long long)d->seed);
 	const struct site_options options = { .name = "demo",
 					      .bootstrap = d->bootstrap,
 					      .partitions = (int32_t)d->partitions,
 					      .interval_ms = 100,
 					      .simulation = d->simulation,
+					      .history = d->history,
 					      .seed = (uint64_t)d->seed };
 	enum status status = site_open(&options, &d->site, err);
 	if (status)
 		return status;
 	const struct config *config = site_config(d->site);
-	printf("peterd demo: %lld simulated users, %lld items, %.0f events/s, seed %lld\n"
-	       "  broker    %s (%s)\n"
+	printf("\n  broker    %s (%s)\n"
 	       "  files     %s, removed at the end\n"
-	       "  backbone  RANDOM weights: the embeddings mean nothing yet, but every one of them is checked\n\n"
+	       "  backbone  pre-trained on %u events of this audience, frozen from now on\n\n"
 	       "Starting peterd ...\n",
-	       (long long)d->users, (long long)d->items, d->rate, (long long)d->seed, site_servers(d->site),
-	       d->bootstrap ? "yours" : "embedded: librdkafka's mock cluster", site_directory(d->site));
+	       site_servers(d->site), d->bootstrap ? "yours" : "embedded: librdkafka's mock cluster",
+	       site_directory(d->site), d->history);
 	(void)fflush(stdout);
 	(void)snprintf(path, sizeof path, "%s", config->backbone);
 	status = backbone_load(path, &d->backbone, err);
@@ -267,8 +275,8 @@ enum status ctl_demo(int argc, char **argv, struct error *err)
 	};
 	const struct ctl_usage usage = { "demo",
 					 "",
-					 "Everything on this machine: a broker, a seeded audience, a backbone with "
-					 "random weights, peterd, and its\n"
+					 "Everything on this machine: a broker, a seeded audience, a backbone "
+					 "pre-trained for it, peterd, and its\n"
 					 "updates as they arrive; at the end every user's last update is checked. "
 					 "Times from event to update are\n"
 					 "of the last 10 seconds. Ctrl-C leaves nothing behind.\n",

@@ -6,15 +6,20 @@
 #include "model/random_backbone.h"
 #include "tools/ctl.h"
 
+#include <errno.h>
 #include <ftw.h>
 #include <jansson.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { ANSWER_MS = 10000, TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512 };
+
+#define PRETRAIN_EPOCHS "4"
 
 struct site {
 	char directory[PATH_BYTES];
@@ -47,9 +52,57 @@ static const char *site_path(const struct site *s, const char *name, char path[P
 	return path;
 }
 
+static enum status write_history(const char *path, const struct site_options *o, struct error *err)
+{
+	const char *const *items = simulation_item_ids(o->simulation);
+	FILE *file = fopen(path, "we");
+	if (!file)
+		return error_set_errno(err, "%s", path);
+	(void)fputs("user_id,item_id\n", file);
+	for (uint32_t i = 0; i < o->history; i++) {
+		uint32_t user, item;
+		char text[SIMULATION_ID_BYTES];
+		simulation_next(o->simulation, &user, &item);
+		struct slice id = simulation_user_id(user, text);
+		(void)fprintf(file, "%.*s,%s\n", (int)id.length, (const char *)id.data, items[item]);
+	}
+	bool failed = ferror(file) != 0;
+	return fclose(file) || failed ? error_set_errno(err, "%s", path) : STATUS_OK;
+}
+
+/* What the audience did before, as a file, and `peterctl pretrain` on it, in a process of its own: a signal from the
+ * terminal reaches both. */
+static enum status pretrain_backbone(const struct site *s, const struct site_options *o, struct error *err)
+{
+	char events[PATH_BYTES + 32], backbone[PATH_BYTES + 32], seed[32];
+	enum status status = write_history(site_path(s, "history.csv", events), o, err);
+	if (status)
+		return status;
+	(void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
+	(void)fflush(stdout);
+	const char *const words[] = { "peterctl", "pretrain",
+				      "--events", events,
+				      "--out",    site_path(s, "backbone.safetensors", backbone),
+				      "--epochs", PRETRAIN_EPOCHS,
+				      "--seed",   seed,
+				      NULL };
+	pid_t pid;
+	int code, how = 0;
+	if ((code = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, (char *const *)words, environ)))
+		return error_set(err, STATUS_IO, "pretrain: %s", strerror(code));
+	while (waitpid(pid, &how, 0) < 0 && errno == EINTR)
+		continue;
+	if (WIFEXITED(how) && WEXITSTATUS(how) == 0)
+		return STATUS_OK;
+	return WIFSIGNALED(how) ? error_set(err, STATUS_UNAVAILABLE, "stopped while pre-training")
+				: error_set(err, STATUS_BUG, "peterctl pretrain ended with %d", WEXITSTATUS(how));
+}
+
 static enum status write_backbone(const struct site *s, const struct site_options *o, struct error *err)
 {
 	char path[PATH_BYTES + 32];
+	if (o->history > 0)
+		return pretrain_backbone(s, o, err);
 	const struct random_backbone shape = {
 		.channels = 64, .kernel_size = 3, .dilations = "1,4,1,4,1,4,1,4", .causal = true, .seed = o->seed
 	};

@@ -335,6 +335,9 @@ static void a_second_signal_cuts_off(void **state)
 	wait_told(&c, "READY=1", 1);
 	assert_int_equal(kill(c.pid, SIGTERM), 0);
 	wait_told(&c, "STOPPING=1", 1);
+	assert_int_equal(kill(c.pid, SIGTERM), 0); /* at once: the first again */
+	(void)usleep(600000);
+	assert_int_equal(kill(c.pid, 0), 0);
 	assert_int_equal(kill(c.pid, SIGTERM), 0);
 	end(&c, 69, "a second signal: cut off");
 }
