@@ -1,5 +1,7 @@
 #include "daemon/task_set.h"
 
+#include "model/side.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -37,24 +39,20 @@ static bool sort_labels(struct served_task *e)
 	return true;
 }
 
-/* The head reads the last block's state whatever is patched. */
 static bool choose_levels(struct served_task *e, uint32_t blocks)
 {
-	bool wanted[NETWORK_BLOCKS_AT_MOST + 1] = { false };
+	struct patch_spec spec = { .type = e->type, .insertion = e->insertion };
 	if (e->insertion != PATCH_SIDE)
 		return true;
+	if (e->definition.given & 1u << TASK_KEY_blocks)
+		for (size_t i = 0; i < e->definition.blocks.count; i++)
+			spec.blocks[e->definition.blocks.items[i]] = true;
+	else
+		patch_default_blocks(PATCH_SIDE, blocks, spec.blocks);
 	e->levels = calloc((size_t)blocks + 1, sizeof *e->levels);
 	if (!e->levels)
 		return false;
-	if (e->definition.given & 1u << TASK_KEY_blocks)
-		for (size_t i = 0; i < e->definition.blocks.count; i++)
-			wanted[e->definition.blocks.items[i]] = true;
-	else
-		patch_default_blocks(PATCH_SIDE, blocks, wanted);
-	wanted[blocks] = true;
-	for (uint32_t level = 0; level <= blocks; level++)
-		if (wanted[level])
-			e->levels[e->levels_count++] = level;
+	e->levels_count = side_levels(&spec, blocks, e->levels);
 	return true;
 }
 

@@ -19,9 +19,9 @@ struct served_task {
 	enum patch_insertion insertion;
 	uint32_t *
 		levels; /* [levels_count]: those whose states a side patch reads, ascending; the last block's among them */
-	uint32_t levels_count; /* 0: the patch sits inside the trunk */
-	const char **labels;   /* [labels_count], sorted, into `definition` */
-	size_t labels_count;   /* 0: any label may come */
+	size_t levels_count; /* 0: the patch sits inside the trunk */
+	const char **labels; /* [labels_count], sorted, into `definition` */
+	size_t labels_count; /* 0: any label may come */
 };
 
 struct task_set {
