@@ -48,6 +48,7 @@ struct batch {
 	struct batch_example *examples;
 	size_t examples_count, examples_capacity;
 	struct buffer example_bytes;
+	size_t states_work; /* d x d for every example whose states are to be computed: a measure of that work */
 	struct batch_shard *shards;
 	size_t shards_count, shards_capacity;
 	int64_t *appended_ms; /* Kafka timestamps of its interactions, for the latency histogram */

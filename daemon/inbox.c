@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECORDS_AT_MOST = 4096, BYTES_AT_MOST = 4 << 20, SHARE_LEFT = 4 };
+/* A record may hold a whole response to a fetch in memory, of some hundred kilobytes. */
+enum { RECORDS_AT_MOST = 256, BYTES_AT_MOST = 4 << 20, SHARE_LEFT = 4 };
 
 static const struct inbox_record *first(const struct inbox_queue *q)
 {

@@ -103,6 +103,8 @@ static enum status add_example(const struct shard_context *ctx, struct batch *ba
 	whole.backbone = text(backbone_hash(ctx->backbone));
 	whole.events = (struct slice){ events.data, events.length };
 	bool done = !events.failed && batch_add_example(batch, ctx->tasks, task, &whole);
+	if (past && task->levels_count > 0)
+		batch->states_work += (size_t)backbone_dim(ctx->backbone) * backbone_dim(ctx->backbone);
 	buffer_free(&events);
 	return done ? STATUS_OK : error_set_memory(err);
 }

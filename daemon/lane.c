@@ -136,7 +136,7 @@ void lane_step(struct lane *lane)
 		step_renewal(lane);
 	else if (lane->revoking)
 		step_revocation(lane);
-	else if (!lane_has_room(lane) || lane->cache.bytes > lane->cache.budget_bytes)
+	else if (!lane_has_room(lane) || !lane_cache_fits(lane))
 		lane_cut(lane);
 }
 

@@ -190,7 +190,8 @@ void lane_step(struct lane *lane); /* whatever can be done next: cut, finish a r
 void lane_wake(struct lane *lane); /* drain and step again, from the loop */
 
 /* lane_reading.c */
-void lane_drain(struct lane *lane);          /* read and apply while there is work and room, then step */
+void lane_drain(struct lane *lane); /* read and apply while there is work and room, then step */
+bool lane_cache_fits(struct lane *lane);
 bool lane_has_room(const struct lane *lane); /* the open batch may grow */
 void lane_check_fatal(struct lane *lane);    /* whether the consumer has failed for good */
 struct shard *lane_shard(struct lane *lane, int32_t partition);

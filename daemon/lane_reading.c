@@ -12,9 +12,10 @@
 #include <string.h>
 
 enum {
-	DRAIN_EVENTS = 1000,       /* before the loop looks at its other handles */
-	CHECK_EVENTS = 64,         /* between looks at the cache's budget and the trunk's work */
-	REJECTED_BYTES = 32 << 20, /* of dead letters held by one batch */
+	DRAIN_EVENTS = 1000,        /* before the loop looks at its other handles */
+	CHECK_EVENTS = 64,          /* between looks at the cache's budget and the trunk's work */
+	REJECTED_BYTES = 32 << 20,  /* of dead letters held by one batch */
+	STATES_WORK = 64 * 64 * 64, /* work of a cut on examples' states: d x d each, some 100 ms in all */
 };
 
 struct shard *lane_shard(struct lane *lane, int32_t partition)
@@ -28,14 +29,21 @@ struct shard *lane_shard(struct lane *lane, int32_t partition)
 bool lane_has_room(const struct lane *lane)
 {
 	return lane->open.records < (size_t)lane->ctx.config->transaction_max_records &&
-	       lane->open.rejected_bytes < REJECTED_BYTES;
+	       lane->open.rejected_bytes < REJECTED_BYTES && lane->open.states_work < STATES_WORK;
 }
 
-static bool may_read(const struct lane *lane)
+/* What is committed makes room for what comes: only users that no store has yet may keep the cache over its budget. */
+bool lane_cache_fits(struct lane *lane)
+{
+	if (lane->cache.bytes > lane->cache.budget_bytes)
+		(void)user_cache_trim(&lane->cache);
+	return lane->cache.bytes <= lane->cache.budget_bytes;
+}
+
+static bool may_read(struct lane *lane)
 {
 	return lane->phase != LANE_ABORTING && lane->phase != LANE_CLOSING && !lane->revoking && !lane->failed &&
-	       !lane->breakage && !lane_stopping(lane) && lane_has_room(lane) &&
-	       lane->cache.bytes <= lane->cache.budget_bytes;
+	       !lane->breakage && !lane_stopping(lane) && lane_has_room(lane) && lane_cache_fits(lane);
 }
 
 /* The tasks in force, for a batch that has no example yet: those of one batch are of one set. */

@@ -199,6 +199,38 @@ static void a_transaction_that_does_not_end_is_said(void **state)
 	status_board_free(board);
 }
 
+/* A full cache of users whom the store has is room, not a reason to cut; of users whom it has not, it is one. */
+static void a_full_cache_makes_room_for_what_comes(void **state)
+{
+	char name[16];
+	lane->cache.stored = 1;
+	for (int i = 0; i < 8; i++) {
+		(void)snprintf(name, sizeof name, "u%d", i);
+		struct user *u = user_cache_add(&lane->cache, fx.shard, fx_text(name));
+		assert_non_null(u);
+		u->batch = i < 4 ? 1 : 2;
+	}
+	lane->cache.budget_bytes = lane->cache.bytes - 1;
+	assert_true(lane_cache_fits(lane));
+	assert_int_equal(lane->cache.users, 7);
+	lane->cache.budget_bytes = 1;
+	assert_false(lane_cache_fits(lane));
+	assert_int_equal(lane->cache.users, 4);
+}
+
+/* What is left to be computed at the cut is bounded: serving goes on between the cuts of a backlog of labels. */
+static void a_batch_takes_so_many_states(void **state)
+{
+	fx.config.transaction_max_records = 10000;
+	assert_true(lane_has_room(lane));
+	lane->open.states_work = (size_t)63 * 64 * 64;
+	assert_true(lane_has_room(lane));
+	lane->open.states_work += (size_t)64 * 64;
+	assert_false(lane_has_room(lane));
+	batch_clear(&lane->open);
+	assert_true(lane_has_room(lane));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -210,6 +242,8 @@ int main(void)
 		TEST(a_partition_that_leaves_takes_only_its_own_writes),
 		TEST(what_never_leaves_stays_whole),
 		TEST(a_transaction_that_does_not_end_is_said),
+		TEST(a_full_cache_makes_room_for_what_comes),
+		TEST(a_batch_takes_so_many_states),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
