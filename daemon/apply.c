@@ -118,6 +118,7 @@ enum status apply_interaction(struct shard *shard, struct shard_context *ctx, st
 {
 	struct error rejection;
 	enum status status = STATUS_OK;
+	const int64_t next = message->offset + 1;
 	if (!batch_touch_shard(batch, shard))
 		return error_set_memory(err);
 	enum reason reason = take(shard, ctx, batch, message, &rejection, &status, err);
@@ -125,7 +126,7 @@ enum status apply_interaction(struct shard *shard, struct shard_context *ctx, st
 		return status;
 	if (!batch_take(batch, event, message, reason, rejection.text))
 		return error_set_memory(err);
-	shard->position.interactions = message->offset + 1;
+	shard->position.interactions = next;
 	return STATUS_OK;
 }
 

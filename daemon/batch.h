@@ -71,8 +71,8 @@ bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_messa
 /* Notes an example of a task of `tasks`, whose states follow at the cut. Every example of a batch is of one set. */
 bool batch_add_example(struct batch *b, struct task_set *tasks, const struct served_task *task,
 		       const struct example *example);
-/* A record has been applied, or refused for a reason (REASON_NONE: not): counts it, and takes the event. False: out of
- * memory, nothing taken. */
+/* A record has been applied, or refused for a reason (REASON_NONE: not): counts it, and takes the event, with which the
+ * message goes. False: out of memory, nothing taken. */
 bool batch_take(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
 		const char *detail);
 void batch_note_append(struct batch *b, int64_t kafka_timestamp_ms);

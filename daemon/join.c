@@ -156,6 +156,7 @@ enum status join_label(struct shard *shard, struct shard_context *ctx, struct ba
 {
 	struct error rejection;
 	enum status status = STATUS_OK;
+	const int64_t next = message->offset + 1;
 	if (!batch_touch_shard(batch, shard))
 		return error_set_memory(err);
 	enum reason reason = take(shard, ctx, batch, message, &rejection, &status, err);
@@ -163,7 +164,7 @@ enum status join_label(struct shard *shard, struct shard_context *ctx, struct ba
 		return status;
 	if (!batch_take(batch, event, message, reason, rejection.text))
 		return error_set_memory(err);
-	shard->position.labels = message->offset + 1;
+	shard->position.labels = next;
 	batch->labels++;
 	return STATUS_OK;
 }
