@@ -80,6 +80,8 @@ bool inbox_take(struct inbox *inbox, int64_t now_us, int64_t grace_us, enum inbo
 	const struct inbox_record *interaction = first(interactions);
 	const struct inbox_record *label = first(labels);
 	bool label_next;
+	if (interaction && !label && now_us - interaction->read_us >= INBOX_PATIENCE_US)
+		labels->ended = true;
 	if (label && label->time_ms == INBOX_NO_TIME)
 		label_next = true;
 	else if (interaction && interaction->time_ms == INBOX_NO_TIME)

@@ -5,8 +5,8 @@
  * record without a timestamp (it could not be decoded) is next as soon as it is first of its kind. Where one kind has
  * nothing waiting, the other may go on only when that kind's end is known:
  *
- * - an interaction, once the labels' end has been seen since the shard went live: from then on labels come late at worst,
- *   and are joined with what is kept;
+ * - an interaction, once the labels' end is known since the shard went live, or it has waited for INBOX_PATIENCE_US (an end
+ *   need not be told twice): from then on labels come late at worst, and are joined with what is kept;
  * - a label, when the interactions are at their end, and it has waited for `grace_us`: those that are under way may come
  *   before it.
  *
@@ -27,6 +27,7 @@ struct inbox_record {
 };
 
 #define INBOX_NO_TIME INT64_MIN
+#define INBOX_PATIENCE_US 5000000
 
 enum inbox_input { INBOX_INTERACTIONS, INBOX_LABELS, INBOX_INPUTS };
 

@@ -42,13 +42,21 @@ static enum status read_committed_offset(struct restore_job *job, int64_t *ret)
 	return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 }
 
-static enum status ask_bounds(struct restore_job *job, const char *topic, int64_t *low, int64_t *high)
+/* *ret_missing (NULL: waited for): the brokers know of no such partition. */
+static enum status ask_bounds(struct restore_job *job, const char *topic, int64_t *low, int64_t *high,
+			      bool *ret_missing)
 {
 	struct lane *lane = job->lane;
 	rd_kafka_resp_err_t code;
 	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, topic, job->shard->partition, low, high,
 							CALL_MS))) {
 		client_note_error(code, rd_kafka_err2str(code));
+		if (ret_missing &&
+		    (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
+		     code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)) {
+			*ret_missing = true;
+			return STATUS_OK;
+		}
 		if (cancelled(job))
 			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 		usleep(PAUSE_US);
@@ -63,7 +71,7 @@ static enum status check_bounds(struct restore_job *job)
 	int64_t low, high, begin_us = clock_monotonic_us();
 	enum status status;
 	const char *topic = job->lane->ctx.config->interactions_topic;
-	while ((status = ask_bounds(job, topic, &low, &high)) == STATUS_OK) {
+	while ((status = ask_bounds(job, topic, &low, &high, NULL)) == STATUS_OK) {
 		if (job->fresh)
 			job->position = (struct position){ low, -1, -1, -1 };
 		if (job->position.interactions <= high || clock_monotonic_us() - begin_us > PATIENCE_US)
@@ -81,23 +89,33 @@ static enum status check_bounds(struct restore_job *job)
 }
 
 /* Labels that nobody has read yet are read from the start. Those that were deleted before they were read are missing in
- * training, and nothing else is wrong. */
+ * training, and nothing else is wrong; nor where a partition of labels is missing altogether. */
 static enum status check_labels(struct restore_job *job)
 {
-	int64_t low, high;
-	const char *topic = job->lane->ctx.config->labels_topic;
-	enum status status = job->lane->ctx.labels ? ask_bounds(job, topic, &low, &high) : STATUS_OK;
-	if (status != STATUS_OK || !job->lane->ctx.labels)
+	int64_t low = 0, high = 0;
+	bool missing = false;
+	const struct lane *lane = job->lane;
+	const char *topic = lane->ctx.config->labels_topic;
+	job->labels = lane->ctx.labels;
+	enum status status = job->labels ? ask_bounds(job, topic, &low, &high, &missing) : STATUS_OK;
+	if (status != STATUS_OK || !job->labels)
 		return status;
+	if (missing) {
+		log_warning("lane %d: partition %d of %s is missing: its users' labels are not read before a restart",
+			    lane->index, job->shard->partition, topic);
+		job->labels = false;
+		return STATUS_OK;
+	}
 	int64_t position = job->position.labels;
 	if (position >= 0 && (position < low || position > high))
 		log_warning(
 			"lane %d: partition %d of %s: position %lld lies outside of the log, %lld to %lld: labels were "
 			"deleted before they were read, or the topic was made anew; going on at %lld",
-			job->lane->index, job->shard->partition, topic, (long long)position, (long long)low,
-			(long long)high, (long long)low);
+			lane->index, job->shard->partition, topic, (long long)position, (long long)low, (long long)high,
+			(long long)low);
 	if (position < low || position > high)
 		job->position.labels = low;
+	job->labels_ended = job->position.labels == high;
 	return STATUS_OK;
 }
 
@@ -183,12 +201,12 @@ static enum status catch_up(struct restore_job *job)
 }
 
 /* Adds the inputs of a partition's number at a position to the list. */
-static void add_inputs(const struct lane *lane, int32_t partition, const struct position *position,
+static void add_inputs(const struct lane *lane, int32_t partition, const struct position *position, bool labels,
 		       rd_kafka_topic_partition_list_t *list)
 {
 	const struct config *config = lane->ctx.config;
 	rd_kafka_topic_partition_list_add(list, config->interactions_topic, partition)->offset = position->interactions;
-	if (lane->ctx.labels)
+	if (labels)
 		rd_kafka_topic_partition_list_add(list, config->labels_topic, partition)->offset = position->labels;
 }
 
@@ -196,7 +214,7 @@ static void add_inputs(const struct lane *lane, int32_t partition, const struct 
 static enum status move_reader(struct restore_job *job)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(INBOX_INPUTS);
-	add_inputs(job->lane, job->shard->partition, &job->position, list);
+	add_inputs(job->lane, job->shard->partition, &job->position, job->shard->labels_assigned && job->labels, list);
 	bool done = false;
 	while (!cancelled(job) && !(done = lane_seek(job->lane->consumer, list)))
 		usleep(PAUSE_US);
@@ -269,7 +287,7 @@ static bool start_reading(struct lane *lane, struct shard *shard)
 		return true;
 	}
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
-	add_inputs(lane, shard->partition, &shard->position, list);
+	add_inputs(lane, shard->partition, &shard->position, shard->labels, list);
 	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (error) {
@@ -277,7 +295,7 @@ static bool start_reading(struct lane *lane, struct shard *shard)
 		return false;
 	}
 	shard->reading = true;
-	shard->labels_assigned = lane->ctx.labels;
+	shard->labels_assigned = shard->labels;
 	return true;
 }
 
@@ -349,7 +367,8 @@ static void go_live(struct lane *lane, struct shard *shard, const struct restore
 {
 	struct error err;
 	shard->committed = job->position;
-	shard_rewind(shard, &job->position);
+	shard->labels = job->labels;
+	shard_rewind(shard, &job->position, job->labels_ended);
 	shard->phase = SHARD_LIVE;
 	shard->reason[0] = '\0';
 	metrics_add(lane->apply.metrics, METRIC_RESTORE_RECORDS, (uint64_t)atomic_load(&shard->progress.records));
@@ -487,7 +506,7 @@ static void leave_shards(struct lane *lane, const rd_kafka_topic_partition_list_
 		log_info("lane %d: partition %d left at offset %lld", lane->index, shard->partition,
 			 (long long)shard->committed.interactions);
 		if (shard->reading)
-			add_inputs(lane, shard->partition, &shard->position, unread);
+			add_inputs(lane, shard->partition, &shard->position, shard->labels_assigned, unread);
 		*at = shard->next;
 		lane_store_forget_shard(lane, shard);
 		shard_free(shard, &lane->cache);
@@ -515,7 +534,8 @@ rd_kafka_topic_partition_list_t *lane_seeks(const struct lane *lane)
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
 	for (const struct shard *shard = lane->shards; shard; shard = shard->next)
 		if (shard->phase == SHARD_LIVE && shard->reading)
-			add_inputs(lane, shard->partition, &shard->committed, list);
+			add_inputs(lane, shard->partition, &shard->committed, shard->labels && shard->labels_assigned,
+				   list);
 	return list;
 }
 
@@ -557,10 +577,10 @@ void lane_resume_after_abort(struct lane *lane)
 	lane->breakage = false;
 	for (struct shard *shard = lane->shards; shard; shard = shard->next) {
 		if (shard->phase == SHARD_DRAINING) /* a user who is due may still bring it into a batch */
-			shard_rewind(shard, &shard->committed);
+			shard_rewind(shard, &shard->committed, shard_labels_ended(shard));
 		if (shard->phase != SHARD_LIVE)
 			continue;
-		shard_rewind(shard, &shard->committed);
+		shard_rewind(shard, &shard->committed, shard_labels_ended(shard));
 		lane_pause_full(lane, shard);
 		if (shard->broken) {
 			shard_drop_users(shard, &lane->cache);

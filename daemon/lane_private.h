@@ -90,6 +90,8 @@ struct restore_job {
 	struct store_shard *store; /* in: the shard's, NULL to open; out: open */
 	bool move;                 /* the input is assigned already: seek it to the position */
 	bool reset;                /* the store's copy is damaged: begin it anew */
+	bool labels;               /* out: the shard has a partition of labels, */
+	bool labels_ended;         /* and no label lies behind `position` */
 	bool fresh;                /* out: nothing is known of the partition: `position` is its start */
 	enum status status;
 	struct error err;

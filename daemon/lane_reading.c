@@ -125,7 +125,7 @@ static void take_message(struct lane *lane, rd_kafka_event_t *event)
 		return;
 	}
 	shard->read[input] = message->offset + 1;
-	if (input == INBOX_INTERACTIONS && (!shard->labels_assigned || inbox_passes(&shard->inbox)))
+	if (input == INBOX_INTERACTIONS && (!shard->labels || !shard->labels_assigned || inbox_passes(&shard->inbox)))
 		apply_message(lane, shard, input, event, message);
 	else
 		wait_in_inbox(lane, shard, input, event, message);

@@ -490,7 +490,7 @@ static rd_kafka_topic_partition_list_t *offsets_of(const struct lane *lane, cons
 		const struct batch_shard *part = &batch->shards[i];
 		rd_kafka_topic_partition_list_add(list, lane->ctx.config->interactions_topic, part->shard->partition)
 			->offset = part->position.interactions;
-		if (lane->ctx.labels && part->position.labels >= 0)
+		if (part->shard->labels && part->position.labels >= 0)
 			rd_kafka_topic_partition_list_add(list, lane->ctx.config->labels_topic, part->shard->partition)
 				->offset = part->position.labels;
 	}

@@ -102,9 +102,17 @@ bool shard_outlived(const struct shard *shard, const struct shard_context *ctx, 
 	       u->sequence.events[u->sequence.length - 1].time_ms < shard->position.stream_time_ms - ttl_ms;
 }
 
-void shard_rewind(struct shard *shard, const struct position *position)
+bool shard_labels_ended(const struct shard *shard)
+{
+	const struct inbox_queue *labels = &shard->inbox.queues[INBOX_LABELS];
+	return labels->ended && labels->count == 0 && shard->read[INBOX_LABELS] == shard->committed.labels;
+}
+
+void shard_rewind(struct shard *shard, const struct position *position, bool labels_ended)
 {
 	inbox_clear(&shard->inbox);
+	if (labels_ended)
+		inbox_end(&shard->inbox, INBOX_LABELS);
 	shard->position = *position;
 	shard->read[INBOX_INTERACTIONS] = position->interactions;
 	shard->read[INBOX_LABELS] = position->labels;

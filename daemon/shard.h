@@ -31,7 +31,8 @@ struct shard {
 	uint64_t batch;             /* number of the newest batch that it is in */
 	size_t batch_index;         /* its place there */
 	bool reading;               /* its inputs are assigned to librdkafka, perhaps paused */
-	bool labels_assigned;       /* the labels' partition among them */
+	bool labels;                /* it has a partition of labels */
+	bool labels_assigned;       /* which is among the inputs */
 	struct inbox inbox;         /* read, and waiting for the other input */
 	int64_t read[INBOX_INPUTS]; /* the next offset to come out of librdkafka, which may bring older ones again */
 	bool paused[INBOX_INPUTS];  /* its inbox is full */
@@ -73,8 +74,12 @@ enum status shard_user(struct shard *shard, struct shard_context *ctx, struct sl
 /* Whether sequences.ttl_days has outlived the user. */
 bool shard_outlived(const struct shard *shard, const struct shard_context *ctx, const struct user *u);
 
-/* Reading goes on at `position`: what was read and not applied is forgotten. */
-void shard_rewind(struct shard *shard, const struct position *position);
+/* Reading goes on at `position`: what was read and not applied is forgotten. labels_ended: no label lies behind it, as far
+ * as is known. */
+void shard_rewind(struct shard *shard, const struct position *position, bool labels_ended);
+
+/* Whether no label that the shard knows of lies behind its committed position. */
+bool shard_labels_ended(const struct shard *shard);
 
 /* Fills a husk (daemon/user_cache.h) of a live shard. Errors as above; the shard's users are then to be dropped. */
 enum status shard_read_back(struct shard_context *ctx, struct user *u, struct error *err) MUST_CHECK;

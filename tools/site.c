@@ -10,6 +10,7 @@
 #include <ftw.h>
 #include <jansson.h>
 #include <limits.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ANSWER_MS = 10000, TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512 };
+enum { ANSWER_MS = 10000, TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512, WAIT_US = 20000 };
 
 #define PRETRAIN_EPOCHS "4"
 
@@ -90,8 +91,17 @@ static enum status pretrain_backbone(const struct site *s, const struct site_opt
 	int code, how = 0;
 	if ((code = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, (char *const *)words, environ)))
 		return error_set(err, STATUS_IO, "pretrain: %s", strerror(code));
-	while (waitpid(pid, &how, 0) < 0 && errno == EINTR)
-		continue;
+	for (pid_t ended = 0; ended != pid;) {
+		ended = waitpid(pid, &how, WNOHANG);
+		if (ended == 0 && ctl_stopping())
+			(void)kill(pid, SIGKILL);
+		if (ended == 0)
+			(void)usleep(WAIT_US);
+		else if (ended < 0 && errno != EINTR)
+			return error_set_errno(err, "pretrain");
+	}
+	if (WIFSIGNALED(how) && WTERMSIG(how) == SIGPIPE)
+		(void)raise(SIGTERM); /* nobody reads us either */
 	if (WIFEXITED(how) && WEXITSTATUS(how) == 0)
 		return STATUS_OK;
 	return WIFSIGNALED(how) ? error_set(err, STATUS_UNAVAILABLE, "stopped while pre-training")
