@@ -85,7 +85,8 @@ def ctl_pipe(site):
         piped = subprocess.Popen([site.peterctl, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                  env={**os.environ, "TMPDIR": temporary}, preexec_fn=die_with_parent)
         piped.stdout.close()
-        said = piped.stderr.read().decode()
+        said = "".join(line for line in piped.stderr.read().decode().splitlines(True)
+                       if not line.startswith("items: "))  # how far pre-training is
         code = piped.wait(30)
         assert (code, said) == (-signal.SIGPIPE, ""), f"peterctl {' '.join(command)}: {code}, {said!r}"
         assert not os.listdir(temporary), f"{command} left {os.listdir(temporary)}"
