@@ -67,6 +67,12 @@ void buffer_append_varint(struct buffer *b, int64_t value)
 	buffer_append(b, bytes, n);
 }
 
+void buffer_append_text(struct buffer *b, struct slice text)
+{
+	buffer_append_varint(b, (int64_t)text.length);
+	buffer_append(b, text.data, text.length);
+}
+
 bool varint_read(const uint8_t **at, const uint8_t *end, int64_t *ret)
 {
 	uint64_t value = 0;

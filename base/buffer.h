@@ -30,6 +30,9 @@ void buffer_append(struct buffer *b, const void *bytes, size_t n);
 void buffer_append_byte(struct buffer *b, uint8_t byte);
 void buffer_append_varint(struct buffer *b, int64_t value); /* zig-zag, 1 to 10 bytes */
 
+void buffer_append_text(struct buffer *b,
+			struct slice text); /* Avro's string or bytes: a varint of the length, the bytes */
+
 /* Reads a zig-zag varint at *at, before `end`; advances *at. False (and *at undefined) where it is cut or too long. */
 bool varint_read(const uint8_t **at, const uint8_t *end, int64_t *ret);
 

@@ -10,7 +10,7 @@
  * - a label, when the interactions are at their end, and it has waited for `grace_us`: those that are under way may come
  *   before it.
  *
- * So what is taken, and in which order, depends on the two logs alone while a shard catches up. One thread. */
+ * So what is taken, and in which order, depends on the two logs alone while a shard catches up and brokers answer. One thread. */
 #ifndef DAEMON_INBOX_H
 #define DAEMON_INBOX_H
 
@@ -35,7 +35,7 @@ struct inbox_queue {                  /* first in, first out */
 	struct inbox_record *records; /* [capacity], a ring */
 	size_t first, count, capacity;
 	size_t bytes; /* of the messages */
-	bool ended;   /* interactions: nothing lies behind what was read; labels: this has been so once */
+	bool ended; /* interactions: nothing lies behind what was read; labels: this has been so, or been waited for */
 };
 
 struct inbox {

@@ -1,7 +1,7 @@
 /* A lane: one thread with one libuv loop, one consumer, one transactional producer, and the shards of the partitions
  * assigned to it. Lanes share nothing that changes; more processes in the group are more lanes.
  *
- * What a lane promises: offsets, updates, changelog and dead letters of a batch commit in one Kafka transaction; the
+ * What a lane promises: offsets, updates, changelog, examples and dead letters of a batch commit in one Kafka transaction; the
  * local store follows the commits; on any failure it goes back to the last commit and does the work again. Outages of
  * brokers and disks are waited out, not ready, alive. It ends by itself only when another process has taken its
  * identity, or when memory runs out. */

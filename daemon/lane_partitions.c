@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/plural.h"
 #include "io/client.h"
+#include "io/topics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,25 +43,38 @@ static enum status read_committed_offset(struct restore_job *job, int64_t *ret)
 	return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 }
 
-/* *ret_missing (NULL: waited for): the brokers know of no such partition. */
-static enum status ask_bounds(struct restore_job *job, const char *topic, int64_t *low, int64_t *high,
-			      bool *ret_missing)
+static enum status ask_bounds(struct restore_job *job, const char *topic, int64_t *low, int64_t *high)
 {
 	struct lane *lane = job->lane;
 	rd_kafka_resp_err_t code;
 	while ((code = rd_kafka_query_watermark_offsets(lane->consumer, topic, job->shard->partition, low, high,
 							CALL_MS))) {
 		client_note_error(code, rd_kafka_err2str(code));
-		if (ret_missing &&
-		    (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-		     code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)) {
-			*ret_missing = true;
-			return STATUS_OK;
-		}
 		if (cancelled(job))
 			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
 		usleep(PAUSE_US);
 	}
+	return STATUS_OK;
+}
+
+/* Whether the labels' topic has the partition; a topic that is away altogether is waited for. */
+static enum status find_labels(struct restore_job *job)
+{
+	const struct lane *lane = job->lane;
+	const char *topic = lane->ctx.config->labels_topic;
+	struct error err;
+	int32_t count = 0;
+	job->labels = false;
+	while (lane->ctx.labels && count == 0) {
+		if (cancelled(job))
+			return error_set(&job->err, STATUS_UNAVAILABLE, "cancelled");
+		if (topics_partitions(lane->consumer, topic, CALL_MS, &count, &err) != STATUS_OK || count == 0)
+			usleep(PAUSE_US);
+	}
+	job->labels = job->shard->partition < count;
+	if (lane->ctx.labels && !job->labels)
+		log_warning("lane %d: topic %s has no partition %d: its users' labels are not read before a restart",
+			    lane->index, topic, job->shard->partition);
 	return STATUS_OK;
 }
 
@@ -71,7 +85,7 @@ static enum status check_bounds(struct restore_job *job)
 	int64_t low, high, begin_us = clock_monotonic_us();
 	enum status status;
 	const char *topic = job->lane->ctx.config->interactions_topic;
-	while ((status = ask_bounds(job, topic, &low, &high, NULL)) == STATUS_OK) {
+	while ((status = ask_bounds(job, topic, &low, &high)) == STATUS_OK) {
 		if (job->fresh)
 			job->position = (struct position){ low, -1, -1, -1 };
 		if (job->position.interactions <= high || clock_monotonic_us() - begin_us > PATIENCE_US)
@@ -89,23 +103,17 @@ static enum status check_bounds(struct restore_job *job)
 }
 
 /* Labels that nobody has read yet are read from the start. Those that were deleted before they were read are missing in
- * training, and nothing else is wrong; nor where a partition of labels is missing altogether. */
+ * training, and nothing else is wrong. */
 static enum status check_labels(struct restore_job *job)
 {
 	int64_t low = 0, high = 0;
-	bool missing = false;
 	const struct lane *lane = job->lane;
 	const char *topic = lane->ctx.config->labels_topic;
-	job->labels = lane->ctx.labels;
-	enum status status = job->labels ? ask_bounds(job, topic, &low, &high, &missing) : STATUS_OK;
+	enum status status = find_labels(job);
+	if (status == STATUS_OK && job->labels)
+		status = ask_bounds(job, topic, &low, &high);
 	if (status != STATUS_OK || !job->labels)
 		return status;
-	if (missing) {
-		log_warning("lane %d: partition %d of %s is missing: its users' labels are not read before a restart",
-			    lane->index, job->shard->partition, topic);
-		job->labels = false;
-		return STATUS_OK;
-	}
 	int64_t position = job->position.labels;
 	if (position >= 0 && (position < low || position > high))
 		log_warning(

@@ -5,6 +5,8 @@
 
 #include "base/buffer.h"
 
+#include <string.h>
+
 struct avro_cursor {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -54,6 +56,16 @@ static inline bool avro_cursor_skip(struct avro_cursor *c, int64_t n)
 	if (n < 0 || (uint64_t)n > avro_cursor_left(c))
 		return false;
 	c->at += n;
+	return true;
+}
+
+/* float or double, as they lie in memory on the machines that the io floor is for */
+static inline bool avro_cursor_copy(struct avro_cursor *c, void *out, size_t size)
+{
+	const uint8_t *at = c->at;
+	if (!avro_cursor_skip(c, (int64_t)size))
+		return false;
+	memcpy(out, at, size);
 	return true;
 }
 

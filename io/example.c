@@ -8,12 +8,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go in and out
 
 enum { BRANCH_FORGET, BRANCH_TEXT, BRANCH_NUMBER, BRANCHES };
 
-static void append_text(struct buffer *out, struct slice text)
-{
-	buffer_append_varint(out, (int64_t)text.length);
-	buffer_append(out, text.data, text.length);
-}
-
 static void append_label(struct buffer *out, const struct example *e)
 {
 	if (e->forget) {
@@ -22,43 +16,34 @@ static void append_label(struct buffer *out, const struct example *e)
 	}
 	buffer_append_varint(out, e->text.data ? BRANCH_TEXT : BRANCH_NUMBER);
 	if (e->text.data)
-		append_text(out, e->text);
+		buffer_append_text(out, e->text);
 	else
 		buffer_append(out, &e->number, sizeof e->number);
 }
 
 void example_encode_head(const struct example *e, struct buffer *out)
 {
-	append_text(out, e->task);
-	append_text(out, e->definition);
-	append_text(out, e->backbone);
-	append_text(out, e->user_id);
+	buffer_append_text(out, e->task);
+	buffer_append_text(out, e->definition);
+	buffer_append_text(out, e->backbone);
+	buffer_append_text(out, e->user_id);
 	buffer_append_varint(out, e->timestamp_ms);
 	append_label(out, e);
 	buffer_append(out, &e->weight, sizeof e->weight);
 	buffer_append_varint(out, e->partition);
 	buffer_append_varint(out, e->offset);
-	append_text(out, e->events);
+	buffer_append_text(out, e->events);
 }
 
 void example_encode_states(struct slice states, struct buffer *out)
 {
-	append_text(out, states);
+	buffer_append_text(out, states);
 }
 
 void example_encode(const struct example *e, struct buffer *out)
 {
 	example_encode_head(e, out);
 	example_encode_states(e->states, out);
-}
-
-static bool take(struct avro_cursor *c, void *out, size_t size)
-{
-	const uint8_t *at = c->at;
-	if (!avro_cursor_skip(c, (int64_t)size))
-		return false;
-	memcpy(out, at, size);
-	return true;
 }
 
 static bool walk_label(struct avro_cursor *c, struct example *e)
@@ -69,7 +54,7 @@ static bool walk_label(struct avro_cursor *c, struct example *e)
 	e->forget = branch == BRANCH_FORGET;
 	if (branch == BRANCH_TEXT)
 		return avro_cursor_text(c, &e->text);
-	return e->forget || take(c, &e->number, sizeof e->number);
+	return e->forget || avro_cursor_copy(c, &e->number, sizeof e->number);
 }
 
 static bool walk(struct avro_cursor *c, struct example *e)
@@ -78,7 +63,7 @@ static bool walk(struct avro_cursor *c, struct example *e)
 	bool fine = avro_cursor_text(c, &e->task) && avro_cursor_text(c, &e->definition) &&
 		    avro_cursor_text(c, &e->backbone) && avro_cursor_text(c, &e->user_id) &&
 		    avro_cursor_long(c, &e->timestamp_ms) && walk_label(c, e) &&
-		    take(c, &e->weight, sizeof e->weight) && avro_cursor_int(c, &partition) &&
+		    avro_cursor_copy(c, &e->weight, sizeof e->weight) && avro_cursor_int(c, &partition) &&
 		    avro_cursor_long(c, &e->offset) && avro_cursor_text(c, &e->events) &&
 		    avro_cursor_text(c, &e->states) && c->at == c->end;
 	if (fine)

@@ -13,32 +13,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go in and out
 
 enum { BRANCH_TEXT, BRANCH_NUMBER, BRANCHES };
 
-static void append_string(struct slice text, struct buffer *out)
-{
-	buffer_append_varint(out, (int64_t)text.length);
-	buffer_append(out, text.data, text.length);
-}
-
 void label_encode(const struct label *l, struct buffer *out)
 {
-	append_string(l->task, out);
-	append_string(l->user_id, out);
+	buffer_append_text(out, l->task);
+	buffer_append_text(out, l->user_id);
 	buffer_append_varint(out, l->timestamp_ms);
 	buffer_append_varint(out, l->text.data ? BRANCH_TEXT : BRANCH_NUMBER);
 	if (l->text.data)
-		append_string(l->text, out);
+		buffer_append_text(out, l->text);
 	else
 		buffer_append(out, &l->number, sizeof l->number);
 	buffer_append(out, &l->weight, sizeof l->weight);
-}
-
-static bool take(struct avro_cursor *c, void *out, size_t size)
-{
-	const uint8_t *at = c->at;
-	if (!avro_cursor_skip(c, (int64_t)size))
-		return false;
-	memcpy(out, at, size);
-	return true;
 }
 
 static bool walk(struct avro_cursor *c, struct label *l)
@@ -47,8 +32,9 @@ static bool walk(struct avro_cursor *c, struct label *l)
 	if (!avro_cursor_text(c, &l->task) || !avro_cursor_text(c, &l->user_id) ||
 	    !avro_cursor_long(c, &l->timestamp_ms) || !avro_cursor_index(c, BRANCHES, &branch))
 		return false;
-	bool label = branch == BRANCH_TEXT ? avro_cursor_text(c, &l->text) : take(c, &l->number, sizeof l->number);
-	return label && take(c, &l->weight, sizeof l->weight) && c->at == c->end;
+	bool label = branch == BRANCH_TEXT ? avro_cursor_text(c, &l->text)
+					   : avro_cursor_copy(c, &l->number, sizeof l->number);
+	return label && avro_cursor_copy(c, &l->weight, sizeof l->weight) && c->at == c->end;
 }
 
 static bool parse(struct slice value, struct label *ret)

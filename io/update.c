@@ -7,20 +7,14 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "floats go out as they lie in memory");
 _Static_assert(sizeof(float) == 4, "Avro's float");
 
-static void append_text(struct buffer *out, struct slice text)
-{
-	buffer_append_varint(out, (int64_t)text.length);
-	buffer_append(out, text.data, text.length);
-}
-
 void update_encode(const struct update *u, struct buffer *out)
 {
-	append_text(out, u->user_id);
+	buffer_append_text(out, u->user_id);
 	buffer_append_varint(out, u->event_time_ms);
 	buffer_append_varint(out, u->sequence_length);
 	buffer_append_varint(out, u->partition);
 	buffer_append_varint(out, u->offset);
-	append_text(out, u->backbone);
+	buffer_append_text(out, u->backbone);
 	if (u->dim > 0) {
 		buffer_append_varint(out, u->dim);
 		buffer_append(out, u->embedding, u->dim * sizeof(float));
