@@ -44,7 +44,7 @@ static enum reason judge_task(const struct shard_context *ctx, const struct labe
 	const struct served_task *task = task_set_find(ctx->tasks, label->task);
 	if (!task)
 		return refuse(err, REASON_UNKNOWN_TASK, "there is no task", label->task);
-	bool number = task->type == PATCH_REGRESSION;
+	bool number = task->spec.type == PATCH_REGRESSION;
 	if (number != !label->text.data) {
 		(void)error_set(err, STATUS_DATA, "label is a %s, which a task of type %s does not take",
 				number ? "string" : "number", task->definition.type);

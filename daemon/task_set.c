@@ -39,30 +39,44 @@ static bool sort_labels(struct served_task *e)
 	return true;
 }
 
+/* Of a definition that fits the backbone. */
+static void choose_blocks(struct served_task *e, uint32_t blocks)
+{
+	const struct config_task *d = &e->definition;
+	struct patch_spec *spec = &e->spec;
+	const bool side = spec->insertion == PATCH_SIDE, given = d->given & 1u << TASK_KEY_blocks;
+	for (size_t i = 0; given && i < d->blocks.count; i++)
+		spec->blocks[d->blocks.items[i]] = true;
+	if (!given)
+		patch_default_blocks(spec->insertion, blocks, spec->blocks);
+	const bool any = !given || d->blocks.count > 0;
+	spec->bottleneck = (uint32_t)d->bottleneck;
+	spec->mean_window = side ? (uint32_t)d->mean_window : 0;
+	spec->first = any && !side && d->adapters == 2;
+	spec->second = any && !side;
+	spec->norms = any && !side && d->norms;
+}
+
 static bool choose_levels(struct served_task *e, uint32_t blocks)
 {
-	struct patch_spec spec = { .type = e->type, .insertion = e->insertion };
-	if (e->insertion != PATCH_SIDE)
+	if (e->spec.insertion != PATCH_SIDE)
 		return true;
-	if (e->definition.given & 1u << TASK_KEY_blocks)
-		for (size_t i = 0; i < e->definition.blocks.count; i++)
-			spec.blocks[e->definition.blocks.items[i]] = true;
-	else
-		patch_default_blocks(PATCH_SIDE, blocks, spec.blocks);
 	e->levels = calloc((size_t)blocks + 1, sizeof *e->levels);
 	if (!e->levels)
 		return false;
-	e->levels_count = side_levels(&spec, blocks, e->levels);
+	e->levels_count = side_levels(&e->spec, blocks, e->levels);
 	return true;
 }
 
 static bool fill(struct served_task *e, uint32_t blocks)
 {
 	struct error err;
-	return config_task_hash(&e->definition, e->hash, &err) == STATUS_OK &&
-	       patch_type_parse(e->definition.type, &e->type) &&
-	       patch_insertion_parse(e->definition.insertion, &e->insertion) && sort_labels(e) &&
-	       choose_levels(e, blocks);
+	if (config_task_hash(&e->definition, e->hash, &err) != STATUS_OK ||
+	    !patch_type_parse(e->definition.type, &e->spec.type) ||
+	    !patch_insertion_parse(e->definition.insertion, &e->spec.insertion) || !sort_labels(e))
+		return false;
+	choose_blocks(e, blocks);
+	return choose_levels(e, blocks);
 }
 
 enum status task_set_new(struct config_task definitions[], size_t count, uint32_t blocks, struct task_set **ret,

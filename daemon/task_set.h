@@ -15,8 +15,7 @@
 struct served_task {
 	struct config_task definition; /* checked */
 	char hash[HASH_HEX_LENGTH + 1];
-	enum patch_type type;
-	enum patch_insertion insertion;
+	struct patch_spec spec;
 	uint32_t *
 		levels; /* [levels_count]: those whose states a side patch reads, ascending; the last block's among them */
 	size_t levels_count; /* 0: the patch sits inside the trunk */
