@@ -440,6 +440,13 @@ void learner_name_live(struct learner *l, const char hash[HASH_HEX_LENGTH + 1])
 	memcpy(l->live.patch->hash, hash, sizeof l->live.patch->hash);
 }
 
+void learner_set_cadence(struct learner *l, const struct learner_options *options)
+{
+	l->options.min_age_ms = options->min_age_ms;
+	l->options.max_age_ms = options->max_age_ms;
+	l->options.min_labels = options->min_labels;
+}
+
 const struct learner_counts *learner_counts(const struct learner *l)
 {
 	return &l->counts;

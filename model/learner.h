@@ -212,6 +212,9 @@ const struct patch *learner_live(const struct learner *l);
 const struct patch *learner_predecessor(const struct learner *l);
 void learner_name_live(struct learner *l, const char hash[HASH_HEX_LENGTH + 1]);
 
+/* Another min_age_ms, max_age_ms and min_labels from now on. */
+void learner_set_cadence(struct learner *l, const struct learner_options *options);
+
 const struct learner_counts *learner_counts(const struct learner *l);
 const struct learner_metrics *learner_metrics(const struct learner *l);
 bool learner_drifting(const struct learner *l);     /* drift is flagged */
@@ -223,7 +226,7 @@ size_t learner_replay(const struct learner *l);     /* examples in the reservoir
 enum status learner_save(const struct learner *l, bool contents, struct buffer *out, struct error *err) MUST_CHECK;
 
 /* Goes on bit by bit from saved bytes; options and lineage must be those that it was saved with. Errors: STATUS_DATA (damaged,
- * another version, other options or lineage), STATUS_MEMORY. */
+ * another version, other options but for the cadence, another lineage), STATUS_MEMORY. */
 enum status learner_restore(const struct learner_options *options, const struct learner_lineage *lineage,
 			    const void *bytes, size_t length, struct learner **ret, struct error *err) MUST_CHECK;
 

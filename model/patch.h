@@ -13,6 +13,7 @@
 #ifndef MODEL_PATCH_H
 #define MODEL_PATCH_H
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/random.h"
@@ -100,6 +101,9 @@ enum status patch_load_memory(const char *name, const void *bytes, size_t length
 
 /* Writes the file, atomically; the bytes depend on the patch only. Errors: those of safetensors_write. */
 enum status patch_save(const struct patch *p, const char *path, struct error *err) MUST_CHECK;
+
+/* The file's bytes, appended to `out`. Errors: STATUS_MEMORY. */
+enum status patch_encode(const struct patch *p, struct buffer *out, struct error *err) MUST_CHECK;
 
 /* 1 to PATCH_TASK_AT_MOST of a-z A-Z 0-9 . _ - , as in the daemon's configuration. */
 enum { PATCH_TASK_AT_MOST = 100 };

@@ -330,8 +330,9 @@ static void blocks_text(const struct patch *p, char *out, size_t size)
 	assert(at < size);
 }
 
-static enum status write_file(const struct patch *p, const char *labels, const char *path,
-			      const struct safetensors_tensor tensors[], struct error *err)
+/* To a file, or where `path` is NULL behind what is in `out`. */
+static enum status put(const struct patch *p, const char *labels, const struct safetensors_tensor tensors[],
+		       const char *path, struct buffer *out, struct error *err)
 {
 	char bottleneck[16];
 	char window[16];
@@ -357,25 +358,37 @@ static enum status write_file(const struct patch *p, const char *labels, const c
 		metadata[count++] = (struct safetensors_string){ "backbone", p->backbone };
 	if (p->spec.insertion == PATCH_SIDE)
 		metadata[count++] = (struct safetensors_string){ "mean_window", window };
-	return safetensors_write(path, tensors, p->table.count, metadata, count, err);
+	return path ? safetensors_write(path, tensors, p->table.count, metadata, count, err)
+		    : safetensors_encode(tensors, p->table.count, metadata, count, out, err);
 }
 
-enum status patch_save(const struct patch *p, const char *path, struct error *err)
+static enum status put_patch(const struct patch *p, const char *path, struct buffer *out, struct error *err)
 {
 	char *labels = labels_text(p);
 	float *scratch = NULL;
 	struct safetensors_tensor *tensors = calloc(p->table.count, sizeof *tensors);
 	enum status status = STATUS_OK;
 	if (labels == NULL)
-		status = error_set(err, STATUS_MEMORY, "%s: labels: out of memory, or one is not UTF-8", path);
+		status = error_set(err, STATUS_MEMORY, "%s: labels: out of memory, or one is not UTF-8",
+				   path ? path : p->task);
 	else if (tensors == NULL)
 		status = error_set_memory(err);
 	if (status == STATUS_OK)
 		status = parameters_tensors(&p->table, p->weights, tensors, &scratch, err);
 	if (status == STATUS_OK)
-		status = write_file(p, labels, path, tensors, err);
+		status = put(p, labels, tensors, path, out, err);
 	free(scratch);
 	free(tensors);
 	free(labels);
 	return status;
+}
+
+enum status patch_save(const struct patch *p, const char *path, struct error *err)
+{
+	return put_patch(p, path, NULL, err);
+}
+
+enum status patch_encode(const struct patch *p, struct buffer *out, struct error *err)
+{
+	return put_patch(p, NULL, out, err);
 }

@@ -11,6 +11,7 @@
 #ifndef MODEL_SAFETENSORS_H
 #define MODEL_SAFETENSORS_H
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/hash.h"
 
@@ -100,5 +101,10 @@ enum status safetensors_blame(const char *path, struct error *err);
 enum status safetensors_write(const char *path, const struct safetensors_tensor tensors[], size_t tensor_count,
 			      const struct safetensors_string metadata[], size_t metadata_count,
 			      struct error *err) MUST_CHECK;
+
+/* The same bytes, appended to `out`. Errors: STATUS_MEMORY, STATUS_BUG. */
+enum status safetensors_encode(const struct safetensors_tensor tensors[], size_t tensor_count,
+			       const struct safetensors_string metadata[], size_t metadata_count, struct buffer *out,
+			       struct error *err) MUST_CHECK;
 
 #endif

@@ -74,52 +74,84 @@ static char *header_text(const struct safetensors_tensor *const sorted[], size_t
 	return text;
 }
 
-/* Length of the header, the header, blanks up to a multiple of 8, and the tensors. */
-static enum status write_parts(const char *path, const char *header, const struct safetensors_tensor *const sorted[],
-			       size_t tensor_count, struct error *err)
+/* A file in parts: length of the header, the header, blanks up to a multiple of 8, and the tensors. */
+struct layout {
+	const struct safetensors_tensor **sorted;
+	char *header;
+	uint8_t prefix[8];
+	struct atomic_file_part *parts;
+	size_t count;
+};
+
+static void free_layout(struct layout *l)
+{
+	free(l->parts);
+	free(l->header);
+	free(l->sorted);
+}
+
+static enum status lay_out_parts(struct layout *l, size_t tensor_count, struct error *err)
 {
 	static const char blanks[] = "        ";
-	size_t text = strlen(header), padding = (8 - text % 8) % 8;
-	uint64_t length = text + padding;
-	uint8_t prefix[8];
-	for (unsigned i = 0; i < sizeof prefix; i++)
-		prefix[i] = (uint8_t)(length >> (8 * i));
-	struct atomic_file_part *parts = calloc(tensor_count + 3, sizeof *parts);
-	if (!parts)
+	const size_t text = strlen(l->header);
+	const size_t padding = (8 - text % 8) % 8;
+	const uint64_t length = text + padding;
+	for (unsigned i = 0; i < sizeof l->prefix; i++)
+		l->prefix[i] = (uint8_t)(length >> (8 * i));
+	l->parts = calloc(tensor_count + 3, sizeof *l->parts);
+	if (!l->parts)
 		return error_set_memory(err);
-	parts[0] = (struct atomic_file_part){ prefix, sizeof prefix };
-	parts[1] = (struct atomic_file_part){ header, text };
-	parts[2] = (struct atomic_file_part){ blanks, padding };
+	l->parts[l->count++] = (struct atomic_file_part){ l->prefix, sizeof l->prefix };
+	l->parts[l->count++] = (struct atomic_file_part){ l->header, text };
+	l->parts[l->count++] = (struct atomic_file_part){ blanks, padding };
 	for (size_t i = 0; i < tensor_count; i++)
-		parts[i + 3] = (struct atomic_file_part){ sorted[i]->data, sorted[i]->bytes };
-	enum status status = atomic_file_write(path, parts, tensor_count + 3, err);
-	free(parts);
-	return status;
+		l->parts[l->count++] = (struct atomic_file_part){ l->sorted[i]->data, l->sorted[i]->bytes };
+	return STATUS_OK;
+}
+
+/* *l is zeroed, and to be freed whatever comes of it. */
+static enum status lay_out(const struct safetensors_tensor tensors[], size_t tensor_count,
+			   const struct safetensors_string metadata[], size_t metadata_count, struct layout *l,
+			   struct error *err)
+{
+	enum status status = STATUS_OK;
+	l->sorted = calloc(tensor_count + 1, sizeof l->sorted[0]);
+	if (l->sorted == NULL)
+		return error_set_memory(err);
+	for (size_t i = 0; status == STATUS_OK && i < tensor_count; i++) {
+		l->sorted[i] = &tensors[i];
+		status = check_bytes(&tensors[i], err);
+	}
+	if (status != STATUS_OK)
+		return status;
+	qsort(l->sorted, tensor_count, sizeof l->sorted[0], by_width_and_name);
+	l->header = header_text(l->sorted, tensor_count, metadata, metadata_count);
+	if (l->header == NULL)
+		return error_set(err, STATUS_MEMORY, "header: out of memory, or a string is not UTF-8");
+	return lay_out_parts(l, tensor_count, err);
 }
 
 enum status safetensors_write(const char *path, const struct safetensors_tensor tensors[], size_t tensor_count,
 			      const struct safetensors_string metadata[], size_t metadata_count, struct error *err)
 {
-	const struct safetensors_tensor **sorted = calloc(tensor_count + 1, sizeof sorted[0]);
-	if (sorted == NULL)
-		return error_set_memory(err);
-	enum status status = STATUS_OK;
-	for (size_t i = 0; status == STATUS_OK && i < tensor_count; i++) {
-		sorted[i] = &tensors[i];
-		status = check_bytes(&tensors[i], err);
-	}
-	char *header = NULL;
-	if (status == STATUS_OK) {
-		qsort(sorted, tensor_count, sizeof sorted[0], by_width_and_name);
-		header = header_text(sorted, tensor_count, metadata, metadata_count);
-		if (header == NULL)
-			status = error_set(err, STATUS_MEMORY, "header: out of memory, or a string is not UTF-8");
-	}
+	struct layout l = { 0 };
+	enum status status = lay_out(tensors, tensor_count, metadata, metadata_count, &l, err);
 	if (status != STATUS_OK)
 		(void)error_prefix(err, "%s", path);
 	else
-		status = write_parts(path, header, sorted, tensor_count, err);
-	free(header);
-	free(sorted);
+		status = atomic_file_write(path, l.parts, l.count, err);
+	free_layout(&l);
 	return status;
+}
+
+enum status safetensors_encode(const struct safetensors_tensor tensors[], size_t tensor_count,
+			       const struct safetensors_string metadata[], size_t metadata_count, struct buffer *out,
+			       struct error *err)
+{
+	struct layout l = { 0 };
+	enum status status = lay_out(tensors, tensor_count, metadata, metadata_count, &l, err);
+	for (size_t i = 0; status == STATUS_OK && i < l.count; i++)
+		buffer_append(out, l.parts[i].bytes, l.parts[i].length);
+	free_layout(&l);
+	return status == STATUS_OK && out->failed ? error_set_memory(err) : status;
 }

@@ -104,6 +104,11 @@ static void check_round_trip(const struct patch_spec *spec)
 	assert_string_equal(back->hash, safetensors_hash(st));
 	assert_string_equal(p->hash, "");
 	char hash[HASH_HEX_LENGTH + 1];
+	struct buffer bytes = { 0 };
+	assert_int_equal(patch_encode(p, &bytes, &err), STATUS_OK);
+	hash_sha256_hex(bytes.data, bytes.length, hash);
+	buffer_free(&bytes);
+	assert_string_equal(hash, safetensors_hash(st));
 	memcpy(hash, back->hash, sizeof hash);
 	safetensors_close(st);
 	save(back);
