@@ -88,7 +88,7 @@ static enum status load_decoder(struct parts *p, struct error *err)
 static enum status load_backbone(struct parts *p, struct error *err)
 {
 	const struct config *c = p->config;
-	if (backbone_load(c->backbone, &p->backbone, err))
+	if (network_load_beside(c->backbone, &p->backbone, &p->net, err))
 		return blame(c, "backbone", err);
 	uint32_t window = backbone_window(p->backbone);
 	if (c->sequences_keep < (int64_t)window)
@@ -133,6 +133,7 @@ void parts_free(struct parts *parts)
 {
 	interaction_decoder_free(parts->decoder);
 	backbone_free(parts->backbone);
+	network_free(parts->net);
 	config_free(parts->config);
 	memset(parts, 0, sizeof *parts);
 }

@@ -6,10 +6,12 @@
 #include "config/config.h"
 #include "io/interaction.h"
 #include "model/backbone.h"
+#include "model/network.h"
 
 struct parts { /* all NULL to begin with */
 	struct config *config;
 	struct backbone *backbone;
+	struct network *net; /* the same file, without its output layer */
 	struct interaction_decoder *decoder;
 };
 

@@ -523,7 +523,7 @@ static enum status run_loop(struct control *c, struct error *err)
 	return s ? s : c->status;
 }
 
-enum status control_run(const struct config *config, const struct backbone *backbone,
+enum status control_run(const struct config *config, const struct backbone *backbone, const struct network *net,
 			const struct interaction_decoder *decoder, struct error *err)
 {
 	struct control *c = calloc(1, sizeof *c);
@@ -535,6 +535,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 	enum status s = open_memory(c, err);
 	c->context = (struct lane_context){ .config = config,
 					    .backbone = backbone,
+					    .net = net,
 					    .decoder = decoder,
 					    .gate = c->gate,
 					    .board = c->board,

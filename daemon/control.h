@@ -7,15 +7,17 @@
 #include "config/config.h"
 #include "io/interaction.h"
 #include "model/backbone.h"
+#include "model/network.h"
 
 /* From now on SIGTERM and SIGINT are noted, and a control_run that comes later stops at once. */
 void control_note_signals(void);
 
 /* Runs until told to stop: STATUS_OK after an orderly stop. Errors: STATUS_CONFIG (a topic is missing or has the wrong
  * shape; fenced by a twin), what a lane ended with, STATUS_IO (http.listen cannot be had), STATUS_MEMORY. A stop that
- * outlasts shutdown.deadline_ms, or a second signal, ends the process from within, with 69 or the first error's code.
+ * outlasts shutdown.deadline_ms, or a second signal, ends the process from within, with 69 or the first error's code. `net` is
+ * the backbone's, as network_load_beside gives it.
  * Main thread, once. */
-enum status control_run(const struct config *config, const struct backbone *backbone,
+enum status control_run(const struct config *config, const struct backbone *backbone, const struct network *net,
 			const struct interaction_decoder *decoder, struct error *err) MUST_CHECK;
 
 #endif

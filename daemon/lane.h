@@ -16,6 +16,7 @@
 #include "daemon/task_set.h"
 #include "io/interaction.h"
 #include "model/backbone.h"
+#include "model/network.h"
 
 #include <stdbool.h>
 #include <uv.h>
@@ -25,6 +26,7 @@ struct lane;
 struct lane_context { /* all of it outlives the lanes */
 	const struct config *config;
 	const struct backbone *backbone;
+	const struct network *net; /* the same backbone's, for patches inside the trunk */
 	const struct interaction_decoder *decoder;
 	struct store_gate *gate;
 	struct status_board *board;

@@ -131,7 +131,7 @@ static enum status run(const struct options *o, struct error *err)
 		log_info("peterd " PETERD_VERSION ": group %s, instance %s, backbone %.12s (%s, %u floats)",
 			 parts.config->group, parts.config->instance, backbone_hash(parts.backbone),
 			 backbone_arch(parts.backbone), backbone_dim(parts.backbone));
-		s = control_run(parts.config, parts.backbone, parts.decoder, err);
+		s = control_run(parts.config, parts.backbone, parts.net, parts.decoder, err);
 	}
 	parts_free(&parts);
 	return s;

@@ -140,7 +140,8 @@ static enum status shape_of(const struct safetensors *st, const struct nextitnet
 	return STATUS_OK;
 }
 
-static enum status read_network(const struct safetensors *st, uint32_t items, struct network **ret, struct error *err)
+static enum status read_network(const struct safetensors *st, uint32_t items, bool output, struct network **ret,
+				struct error *err)
 {
 	struct network_shape shape;
 	struct network *net = NULL;
@@ -150,6 +151,8 @@ static enum status read_network(const struct safetensors *st, uint32_t items, st
 	enum status status = nextitnet_settings_read(st, s, err);
 	if (status == STATUS_OK)
 		status = shape_of(st, s, items, &shape, err);
+	if (status == STATUS_OK)
+		shape.output = shape.output && output;
 	if (status == STATUS_OK)
 		status = network_new(&shape, &net, err);
 	if (status == STATUS_OK)
@@ -162,22 +165,36 @@ static enum status read_network(const struct safetensors *st, uint32_t items, st
 	return status;
 }
 
-enum status network_load(const char *path, struct network **ret, struct error *err)
+static enum status load_both(const char *path, bool output, struct backbone **ret_backbone, struct network **ret_net,
+			     struct error *err)
 {
 	struct safetensors *st = NULL;
 	struct backbone *b = NULL;
 	if (safetensors_open(path, &st, err) != STATUS_OK)
 		return err->status;
 	enum status status = backbone_read_file(st, &b, err); /* all of its checks */
-	if (status == STATUS_OK) {
-		const uint32_t items = backbone_items(b);
-		backbone_free(b);
-		status = read_network(st, items, ret, err);
-		if (status != STATUS_OK)
-			(void)safetensors_blame(path, err);
-	}
+	if (status == STATUS_OK && read_network(st, backbone_items(b), output, ret_net, err) != STATUS_OK)
+		status = safetensors_blame(path, err);
 	safetensors_close(st);
+	if (status == STATUS_OK)
+		*ret_backbone = b;
+	else
+		backbone_free(b);
 	return status;
+}
+
+enum status network_load(const char *path, struct network **ret, struct error *err)
+{
+	struct backbone *b = NULL;
+	enum status status = load_both(path, true, &b, ret, err);
+	backbone_free(b);
+	return status;
+}
+
+enum status network_load_beside(const char *path, struct backbone **ret_backbone, struct network **ret_net,
+				struct error *err)
+{
+	return load_both(path, false, ret_backbone, ret_net, err);
 }
 
 static void fill_normal(struct random_stream *random, float deviation, const struct parameter *t, float *weights)

@@ -83,6 +83,13 @@ void network_free(struct network *net); /* NULL is fine */
 /* Shape and weights of a backbone's file. Errors: those of backbone_load. */
 enum status network_load(const char *path, struct network **ret, struct error *err) MUST_CHECK;
 
+struct backbone;
+
+/* The same file, read once, as what serves and as what patches inside the trunk run on: the latter without the output layer,
+ * which they do not use. */
+enum status network_load_beside(const char *path, struct backbone **ret_backbone, struct network **ret_net,
+				struct error *err) MUST_CHECK;
+
 /* Random weights to start pre-training from: embedding and output.weight normal with deviation 0.02, convolutions normal
  * by their fan-in, norms 1 and 0, biases 0. */
 void network_randomise(struct network *net, struct random_stream *random);

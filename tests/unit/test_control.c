@@ -188,7 +188,7 @@ static int run_child(const struct child *c, int workers)
 	if (!freopen(in_folder(c, "log", path), "w", stderr) ||
 	    config_parse("f.yaml", text, strlen(text), &config, &err))
 		return 1;
-	enum status s = control_run(config, NULL, NULL, &err);
+	enum status s = control_run(config, NULL, NULL, NULL, &err);
 	if (s)
 		(void)dprintf(STDERR_FILENO, "peterd: %s\n", err.text);
 	config_free(config);

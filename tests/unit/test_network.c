@@ -335,12 +335,44 @@ static void test_files(void **unused)
 	assert_int_equal(network_load(path, &net, &err), STATUS_NO_INPUT);
 }
 
+/* One reading of a file: what serves and what patches run on are the same. */
+static void test_beside(void **unused)
+{
+	struct error err;
+	struct network *net = NULL, *whole = NULL;
+	struct backbone *b = NULL;
+	char path[] = "/tmp/peterd-test-XXXXXX";
+	const struct random_backbone r = {
+		.channels = 8, .kernel_size = 3, .dilations = "1,2", .causal = true, .seed = 3
+	};
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	(void)close(fd);
+	assert_int_equal(network_load_beside(path, &b, &net, &err), STATUS_DATA);
+	assert_null(b);
+	assert_null(net);
+	fixture_write(path, &r);
+	if (network_load_beside(path, &b, &net, &err) != STATUS_OK || network_load(path, &whole, &err) != STATUS_OK)
+		fail_msg("%s", err.text);
+	assert_int_equal(backbone_dim(b), net->shape.channels);
+	assert_int_equal(backbone_items(b), net->shape.items);
+	assert_false(net->shape.output);
+	const struct parameter *p = parameters_find(&net->table, "blocks.1.conv2.weight");
+	const struct parameter *q = parameters_find(&whole->table, "blocks.1.conv2.weight");
+	assert_memory_equal(net->weights + p->offset, whole->weights + q->offset, p->count * sizeof(float));
+	assert_null(parameters_find(&net->table, "output.weight"));
+	backbone_free(b);
+	network_free(net);
+	network_free(whole);
+	(void)unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_serving), cmocka_unit_test(test_formulas),   cmocka_unit_test(test_fresh_patch),
 		cmocka_unit_test(test_company), cmocka_unit_test(test_bad_shapes), cmocka_unit_test(test_random_start),
-		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_files),   cmocka_unit_test(test_beside),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
