@@ -71,7 +71,10 @@ static void test_compiler_with_json(void **state)
 static void test_update(void **state)
 {
 	static const float floats[] = { 1.0f, 2.0f };
-	const struct update in = { .embedding = floats, .dim = 2 };
+	const struct slice label = { (const uint8_t *)"F", 1 };
+	const struct update_score score = { .task = label, .labels = &label, .values = floats, .count = 1 };
+	const struct update in = { .embedding = floats, .dim = 2, .scores = &score, .scores_count = 1 };
+	struct update_scores scores = { 0 };
 	struct update out;
 	struct error err;
 	(void)state;
@@ -86,6 +89,17 @@ static void test_update(void **state)
 	oom_fail_from(1);
 	assert_int_equal(update_decode((struct slice){ b.data, b.length }, &kept, &out, &err), STATUS_MEMORY);
 	oom_reset();
+	buffer_clear(&kept);
+	assert_int_equal(update_decode((struct slice){ b.data, b.length }, &kept, &out, &err), STATUS_OK);
+	for (size_t n = 1; n <= 3; n++) { /* its three buffers */
+		oom_fail_from(n);
+		assert_int_equal(update_decode_scores(&out, &scores, &err), STATUS_MEMORY);
+		oom_reset();
+		assert_int_equal(scores.count, 0);
+		update_scores_free(&scores);
+	}
+	assert_int_equal(update_decode_scores(&out, &scores, &err), STATUS_OK);
+	update_scores_free(&scores);
 	buffer_free(&b);
 	buffer_free(&kept);
 }

@@ -225,10 +225,86 @@ static void test_we_read_avros(void **state)
 	struct slice written = peer_write(&in, bytes);
 	assert_int_equal(update_decode(written, &kept, &out, &err), STATUS_OK);
 	assert_same(&out, &in);
+	struct update_scores scores = { 0 };
+	assert_int_equal(update_decode_scores(&out, &scores, &err), STATUS_OK);
+	assert_int_equal(scores.count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(scores.items[i].version, 12);
+		assert_int_equal(scores.items[i].count, 2);
+		assert_int_equal(scores.items[i].labels[1].length, 1);
+		assert_int_equal(scores.items[i].labels[1].data[0], 'F');
+		assert_true(scores.items[i].values[0] == 0.5f);
+	}
+	in.scores = scores.items;
+	in.scores_count = scores.count;
+	struct buffer again = { 0 };
+	update_encode(&in, &again);
+	assert_int_equal(again.length, written.length); /* Avro C writes the same blocks */
+	assert_memory_equal(again.data, written.data, written.length);
+	update_scores_free(&scores);
+	buffer_free(&again);
 	buffer_free(&kept);
 }
 
 /* ---- what only other writers write, and damage ---- */
+
+static void assert_slice(struct slice a, struct slice b)
+{
+	assert_int_equal(a.length, b.length);
+	assert_memory_equal(a.data, b.data, a.length);
+}
+
+static void decoded_scores(const struct buffer *b, struct update_scores *ret)
+{
+	static struct buffer kept;
+	struct update u;
+	struct error err;
+	buffer_clear(&kept);
+	assert_int_equal(update_decode((struct slice){ b->data, b->length }, &kept, &u, &err), STATUS_OK);
+	assert_null(u.scores);
+	assert_int_equal(update_decode_scores(&u, ret, &err), STATUS_OK);
+	buffer_free(&kept);
+}
+
+/* All classes, the best rows, one number without a label, a head without rows. */
+static void test_scores(void **state)
+{
+	static const float values[] = { 0.25f, 0.75f, 0.0f }, best[] = { 3.5f, -1.0f };
+	static const uint32_t rows[] = { 2, 0 };
+	const struct slice labels[] = { text("F"), text("M"), text("caf\xc3\xa9") },
+			   nameless = { (const uint8_t *)"", 0 };
+	const struct update_score scores[] = {
+		{ text("age"), 1, text(hash), labels, NULL, values, 3 },
+		{ text("next"), INT64_C(1) << 40, text(hash), labels, rows, best, 2 },
+		{ text("spend"), 2, text(hash), &nameless, NULL, values, 1 },
+		{ text("new"), 3, text(hash), labels, NULL, values, 0 },
+	};
+	struct update_scores found = { 0 };
+	(void)state;
+	for (size_t n = 4; n <= 4; n--) { /* more, then fewer, in the same memory */
+		struct update in = sample(values, 2);
+		struct buffer b = { 0 };
+		in.scores = scores;
+		in.scores_count = n;
+		update_encode(&in, &b);
+		decoded_scores(&b, &found);
+		assert_int_equal(found.count, n);
+		for (size_t i = 0; i < n; i++) {
+			const struct update_score *s = &found.items[i];
+			assert_slice(s->task, scores[i].task);
+			assert_slice(s->patch, text(hash));
+			assert_int_equal(s->version, scores[i].version);
+			assert_int_equal(s->count, scores[i].count);
+			assert_null(s->rows);
+			for (size_t j = 0; j < s->count; j++) {
+				assert_slice(s->labels[j], scores[i].labels[i == 1 ? rows[j] : j]);
+				assert_memory_equal(&s->values[j], &scores[i].values[j], sizeof(float));
+			}
+		}
+		buffer_free(&b);
+	}
+	update_scores_free(&found);
+}
 
 static void test_blocks(void **state)
 {
@@ -311,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_avro_reads_ours),
 		cmocka_unit_test(test_we_read_avros), cmocka_unit_test(test_blocks),
 		cmocka_unit_test(test_damage),        cmocka_unit_test(test_absurd_counts),
+		cmocka_unit_test(test_scores),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
