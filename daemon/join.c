@@ -177,6 +177,6 @@ enum status join_forget(const struct shard *shard, const struct shard_context *c
 	};
 	enum status status = STATUS_OK;
 	for (size_t i = 0; ctx->tasks && i < ctx->tasks->count && status == STATUS_OK; i++)
-		status = add_example(ctx, batch, &ctx->tasks->entries[i], &example, NULL, err);
+		status = add_example(ctx, batch, ctx->tasks->entries[i].task, &example, NULL, err);
 	return status;
 }

@@ -1,46 +1,36 @@
-/* The tasks in force, as the lanes see them: an immutable set of definitions, held by whoever uses it, behind a board on
- * which the control loop puts a new one when the tasks topic says so. Any thread. */
+/* What is served: the tasks in force, each with its live patch, as the lanes see them. An immutable set, held by whoever uses
+ * it, behind a board on which the control loop puts a new one when the tasks topic or the patches topic says so. Any thread. */
 #ifndef DAEMON_TASK_SET_H
 #define DAEMON_TASK_SET_H
 
-#include "base/buffer.h"
-#include "base/error.h"
-#include "config/task.h"
-#include "model/patch.h"
+#include "daemon/served_patch.h"
+#include "daemon/served_task.h"
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-struct served_task {
-	struct config_task definition; /* checked */
-	char hash[HASH_HEX_LENGTH + 1];
-	struct patch_spec spec;
-	uint32_t *
-		levels; /* [levels_count]: those whose states a side patch reads, ascending; the last block's among them */
-	size_t levels_count; /* 0: the patch sits inside the trunk */
-	const char **labels; /* [labels_count], sorted, into `definition` */
-	size_t labels_count; /* 0: any label may come */
+struct served {
+	struct served_task *task;
+	struct served_patch *patch; /* NULL: there is none, the task has no scores */
 };
 
 struct task_set {
 	_Atomic unsigned holders;
-	struct served_task *entries; /* [count], in the order of their names */
 	size_t count;
+	struct served entries[]; /* [count], in the order of their names */
 };
 
-/* A set held once, of checked definitions that fit a backbone of so many blocks. The set takes what they hold, also when it
- * fails; the array stays the caller's. Errors: STATUS_MEMORY. */
-enum status task_set_new(struct config_task definitions[], size_t count, uint32_t blocks, struct task_set **ret,
+/* A set held once, which holds what the entries name. Errors: STATUS_MEMORY. */
+enum status task_set_new(const struct served entries[], size_t count, struct task_set **ret,
 			 struct error *err) MUST_CHECK;
+
+/* The same of definitions, whose contents it takes, also when it fails, without patches. Errors: STATUS_MEMORY. */
+enum status task_set_of(struct config_task definitions[], size_t count, uint32_t blocks, struct task_set **ret,
+			struct error *err) MUST_CHECK;
+
 struct task_set *task_set_hold(struct task_set *set); /* once more; returns it */
 void task_set_release(struct task_set *set);          /* NULL is fine */
 
 /* NULL: there is no such task. */
+const struct served *task_set_entry(const struct task_set *set, struct slice name);
 const struct served_task *task_set_find(const struct task_set *set, struct slice name);
-
-/* Whether the task takes the label: its definition names it, or names none. */
-bool served_task_takes(const struct served_task *task, struct slice label);
 
 struct task_board;
 

@@ -60,7 +60,7 @@ static enum status put_on_board(struct tasks *t, struct error *err)
 			count += status == STATUS_OK;
 		}
 	if (status == STATUS_OK) {
-		status = task_set_new(definitions, count, backbone_blocks(t->backbone), &set, err);
+		status = task_set_of(definitions, count, backbone_blocks(t->backbone), &set, err);
 	} else {
 		while (count > 0)
 			config_task_clear(&definitions[--count]);

@@ -16,7 +16,7 @@ static int begin(void **state)
 	if (fx_begin(state) != 0 ||
 	    config_parse_tasks("t", tasks_yaml, sizeof tasks_yaml - 1, &c, &fx.err) != STATUS_OK)
 		return -1;
-	enum status status = task_set_new(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err);
+	enum status status = task_set_of(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err);
 	config_free(c);
 	return status == STATUS_OK ? 0 : -1;
 }

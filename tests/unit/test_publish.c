@@ -369,7 +369,7 @@ static void examples_go_out_with_what_their_patch_reads(void **state)
 	static const size_t levels[] = { 2, 1, 0 };
 	struct config *c;
 	assert_int_equal(config_parse_tasks("t", yaml, sizeof yaml - 1, &c, &fx.err), STATUS_OK);
-	assert_int_equal(task_set_new(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err), STATUS_OK);
+	assert_int_equal(task_set_of(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err), STATUS_OK);
 	config_free(c);
 	for (int64_t time_ms = 10; time_ms < 50; time_ms += 10)
 		fx_apply("ann", "item 1", time_ms);
@@ -379,7 +379,7 @@ static void examples_go_out_with_what_their_patch_reads(void **state)
 	fx_apply("ann", "item 2", 44); /* comes too late to be in them */
 	publish(0);
 	for (size_t i = 0; i < fx.ctx.tasks->count; i++) {
-		const struct served_task *task = &fx.ctx.tasks->entries[i];
+		const struct served_task *task = fx.ctx.tasks->entries[i].task;
 		const struct produced *r = of_user(TOPIC_EXAMPLES, task->definition.name);
 		struct example e;
 		assert_non_null(r);
