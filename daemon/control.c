@@ -6,6 +6,7 @@
 #include "daemon/http.h"
 #include "daemon/lane.h"
 #include "daemon/notify.h"
+#include "daemon/patches.h"
 #include "daemon/scrape.h"
 #include "daemon/tasks.h"
 #include "io/topics.h"
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define TICK_MS 200
+#define PATCHES_MS 50          /* between looks at the patches topic */
 #define STALL_MS 30000         /* a lane without a tick for this long is not alive */
 #define TOPICS_TIMEOUT_MS 5000 /* one try to see the topics; also how long a stop may wait for it */
 #define TWIN_MS 60000          /* fenced more than so often within this: another process has our name */
@@ -41,6 +43,7 @@ struct fencing {          /* of a lane, by the brokers */
 struct control {
 	const struct config *config;
 	const struct backbone *backbone;
+	struct network *net;
 	enum phase phase;
 	enum status status; /* why it stops; STATUS_OK: it was told to */
 	struct error *err;
@@ -55,7 +58,7 @@ struct control {
 
 	uv_loop_t loop;
 	uv_signal_t signal_term, signal_int, signal_hup;
-	uv_timer_t tick, retry, deadline, watchdog, http_retry;
+	uv_timer_t tick, retry, deadline, watchdog, http_retry, patches_timer;
 	uv_async_t exited;
 	struct http *http;
 	int64_t http_until_ms; /* until when a taken address is waited for */
@@ -63,7 +66,8 @@ struct control {
 	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
 	bool topics_busy;
 	struct topics topics;
-	struct tasks *tasks; /* NULL: labels are not read */
+	struct tasks *tasks;     /* NULL: labels are not read, and there are no scores; */
+	struct patches *patches; /* likewise */
 	struct error topics_err;
 	enum status topics_status;
 	unsigned topics_wrong; /* tries in a row that found the topics wrong */
@@ -104,9 +108,10 @@ static void on_deadline(uv_timer_t *timer)
 static void close_handles(struct control *c)
 {
 	uv_handle_t *handles[] = {
-		(uv_handle_t *)&c->signal_term, (uv_handle_t *)&c->signal_int, (uv_handle_t *)&c->signal_hup,
-		(uv_handle_t *)&c->tick,        (uv_handle_t *)&c->retry,      (uv_handle_t *)&c->deadline,
-		(uv_handle_t *)&c->watchdog,    (uv_handle_t *)&c->exited,     (uv_handle_t *)&c->http_retry,
+		(uv_handle_t *)&c->signal_term,   (uv_handle_t *)&c->signal_int, (uv_handle_t *)&c->signal_hup,
+		(uv_handle_t *)&c->tick,          (uv_handle_t *)&c->retry,      (uv_handle_t *)&c->deadline,
+		(uv_handle_t *)&c->watchdog,      (uv_handle_t *)&c->exited,     (uv_handle_t *)&c->http_retry,
+		(uv_handle_t *)&c->patches_timer,
 	};
 	if (!c->handles_open)
 		return;
@@ -248,16 +253,73 @@ static void on_exited(uv_async_t *async)
 	close_if_done(c);
 }
 
+/* ---- what is served ---- */
+
+static void follow_patches(struct control *c)
+{
+	struct error err;
+	if (patches_follow(c->patches, tasks_in_force(c->tasks), &err))
+		fail(c, &err);
+}
+
+static void follow_tasks(struct control *c)
+{
+	struct error err;
+	if (tasks_follow(c->tasks, &err))
+		fail(c, &err);
+	else
+		follow_patches(c);
+}
+
+static void on_patches(uv_timer_t *timer)
+{
+	struct control *c = timer->data;
+	if (c->phase == RUNNING)
+		follow_patches(c);
+}
+
 static void start_lanes(struct control *c)
 {
 	c->phase = RUNNING;
-	c->context.labels = c->tasks != NULL;
+	c->context.labels = c->patches != NULL;
+	if (c->patches)
+		(void)uv_timer_start(&c->patches_timer, on_patches, PATCHES_MS, PATCHES_MS);
 	health_start(c->health, now_ms());
 	for (int64_t i = 0; i < c->config->workers && c->phase == RUNNING; i++)
 		run_lane(c, (size_t)i);
 }
 
 /* ---- topics: looked at in the thread pool until they are as they must be, and the tasks are read ---- */
+
+/* An older installation has none of the learner's topics, or not all of them: it is served without tasks. */
+static bool may_learn(const struct control *c)
+{
+	static const enum topic needed[] = { TOPIC_LABELS, TOPIC_TASKS, TOPIC_EXAMPLES, TOPIC_PATCHES };
+	enum topic missing = TOPIC_COUNT;
+	size_t there = 0;
+	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+		if (c->topics.partitions[needed[i]] > 0)
+			there++;
+		else if (missing == TOPIC_COUNT)
+			missing = needed[i];
+	}
+	if (missing != TOPIC_COUNT && there > 0)
+		log_warning("topic %s is missing: labels are not read, and updates have no scores; peterctl topics "
+			    "create makes it, for the next start",
+			    topic_name(c->config, missing));
+	return missing == TOPIC_COUNT;
+}
+
+static enum status open_tasks(struct control *c)
+{
+	enum status s = STATUS_OK;
+	if (!c->tasks)
+		s = tasks_open(c->config, c->backbone, TOPICS_TIMEOUT_MS, &c->tasks, &c->topics_err);
+	if (!s)
+		s = patches_open(c->config, c->backbone, c->net, tasks_in_force(c->tasks), c->board_of_tasks,
+				 TOPICS_TIMEOUT_MS, &c->patches, &c->topics_err);
+	return s;
+}
 
 static void topics_look(uv_work_t *job)
 {
@@ -267,11 +329,8 @@ static void topics_look(uv_work_t *job)
 		c->topics_status = topics_create_internal(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
 	if (!c->topics_status)
 		c->topics_status = topics_check(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
-	const int32_t *partitions = c->topics.partitions;
-	if (!c->topics_status && partitions[TOPIC_LABELS] > 0 && partitions[TOPIC_TASKS] > 0 &&
-	    partitions[TOPIC_EXAMPLES] > 0)
-		c->topics_status = tasks_open(c->config, c->backbone, c->board_of_tasks, TOPICS_TIMEOUT_MS, &c->tasks,
-					      &c->topics_err);
+	if (!c->topics_status && may_learn(c))
+		c->topics_status = open_tasks(c);
 }
 
 static void on_retry(uv_timer_t *timer);
@@ -363,10 +422,10 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (c->phase == STOPPING)
 		return;
-	if (c->phase == RUNNING && c->tasks && tasks_follow(c->tasks, &err)) {
-		fail(c, &err);
+	if (c->phase == RUNNING && c->patches)
+		follow_tasks(c);
+	if (c->phase == STOPPING)
 		return;
-	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
 	tell_readiness(c, now, ready, &reasons);
@@ -450,12 +509,13 @@ static void open_handles(struct control *c)
 	(void)uv_timer_init(&c->loop, &c->deadline);
 	(void)uv_timer_init(&c->loop, &c->watchdog);
 	(void)uv_timer_init(&c->loop, &c->http_retry);
+	(void)uv_timer_init(&c->loop, &c->patches_timer);
 	(void)uv_async_init(&c->loop, &c->exited, on_exited);
 	c->handles_open = true;
 	c->complain_ms = now_ms() + COMPLAIN_FIRST_MS;
 	c->signal_term.data = c->signal_int.data = c->signal_hup.data = c;
 	c->tick.data = c->retry.data = c->deadline.data = c->watchdog.data = c->exited.data = c;
-	c->http_retry.data = c;
+	c->http_retry.data = c->patches_timer.data = c;
 	(void)uv_signal_start(&c->signal_term, on_signal, SIGTERM);
 	(void)uv_signal_start(&c->signal_int, on_signal, SIGINT);
 	(void)uv_signal_start(&c->signal_hup, on_signal, SIGHUP);
@@ -523,7 +583,7 @@ static enum status run_loop(struct control *c, struct error *err)
 	return s ? s : c->status;
 }
 
-enum status control_run(const struct config *config, const struct backbone *backbone, const struct network *net,
+enum status control_run(const struct config *config, const struct backbone *backbone, struct network *net,
 			const struct interaction_decoder *decoder, struct error *err)
 {
 	struct control *c = calloc(1, sizeof *c);
@@ -531,6 +591,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 		return error_set_memory(err);
 	c->config = config;
 	c->backbone = backbone;
+	c->net = net;
 	c->err = err;
 	enum status s = open_memory(c, err);
 	c->context = (struct lane_context){ .config = config,
@@ -543,6 +604,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 					    .tasks = c->board_of_tasks };
 	if (!s)
 		s = run_loop(c, err);
+	patches_close(c->patches);
 	tasks_close(c->tasks);
 	task_board_free(c->board_of_tasks);
 	store_gate_free(c->gate);

@@ -17,7 +17,7 @@ void control_note_signals(void);
  * outlasts shutdown.deadline_ms, or a second signal, ends the process from within, with 69 or the first error's code. `net` is
  * the backbone's, as network_load_beside gives it.
  * Main thread, once. */
-enum status control_run(const struct config *config, const struct backbone *backbone, const struct network *net,
+enum status control_run(const struct config *config, const struct backbone *backbone, struct network *net,
 			const struct interaction_decoder *decoder, struct error *err) MUST_CHECK;
 
 #endif

@@ -15,9 +15,9 @@ enum { STEP_MS = 50 };
 struct tasks {
 	const struct config *config;
 	const struct backbone *backbone;
-	struct task_board *board;
 	struct task_topic *topic;
-	bool troubled; /* the topic cannot be followed, which has been said */
+	struct task_set *set; /* in force */
+	bool troubled;        /* the topic cannot be followed, which has been said */
 };
 
 static bool in_force(const struct tasks *t, const struct task_entry *entry, struct error *err)
@@ -42,7 +42,7 @@ static enum status copy(const struct config_task *task, struct config_task *ret,
 	return status;
 }
 
-static enum status put_on_board(struct tasks *t, struct error *err)
+static enum status take_set(struct tasks *t, struct error *err)
 {
 	const struct task_table *table = task_topic_table(t->topic);
 	struct config_task *definitions = NULL;
@@ -66,8 +66,10 @@ static enum status put_on_board(struct tasks *t, struct error *err)
 			config_task_clear(&definitions[--count]);
 	}
 	free(definitions);
-	if (status == STATUS_OK)
-		task_board_put(t->board, set);
+	if (status == STATUS_OK) {
+		task_set_release(t->set);
+		t->set = set;
+	}
 	return status;
 }
 
@@ -142,16 +144,16 @@ static enum status start(struct tasks *t, int timeout_ms, struct error *err)
 	for (const struct task_entry *e = table ? task_table_next(table, NULL) : NULL; e; e = task_table_next(table, e))
 		if (e->state != TASK_REMOVED)
 			tell(t, e);
-	return status == STATUS_OK ? put_on_board(t, err) : status;
+	return status == STATUS_OK ? take_set(t, err) : status;
 }
 
-enum status tasks_open(const struct config *config, const struct backbone *backbone, struct task_board *board,
-		       int timeout_ms, struct tasks **ret, struct error *err)
+enum status tasks_open(const struct config *config, const struct backbone *backbone, int timeout_ms, struct tasks **ret,
+		       struct error *err)
 {
 	struct tasks *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
-	*t = (struct tasks){ .config = config, .backbone = backbone, .board = board };
+	*t = (struct tasks){ .config = config, .backbone = backbone };
 	enum status status = start(t, timeout_ms, err);
 	if (status != STATUS_OK) {
 		tasks_close(t);
@@ -166,6 +168,7 @@ void tasks_close(struct tasks *t)
 	if (!t)
 		return;
 	task_topic_close(t->topic);
+	task_set_release(t->set);
 	free(t);
 }
 
@@ -184,5 +187,10 @@ enum status tasks_follow(struct tasks *t, struct error *err)
 		t->troubled = true;
 		status = STATUS_OK;
 	}
-	return changed && status == STATUS_OK ? put_on_board(t, err) : status;
+	return changed && status == STATUS_OK ? take_set(t, err) : status;
+}
+
+const struct task_set *tasks_in_force(const struct tasks *t)
+{
+	return t->set;
 }

@@ -2,6 +2,7 @@
  * and HTTP, and with which code it exits. */
 #include "daemon/control.h"
 #include "daemon/lane.h"
+#include "daemon/patches.h"
 #include "daemon/tasks.h"
 #include "io/topics.h"
 
@@ -109,8 +110,8 @@ void lane_join_free(struct lane *lane)
 	free(lane);
 }
 
-enum status tasks_open(const struct config *config, const struct backbone *backbone, struct task_board *board,
-		       int timeout_ms, struct tasks **ret, struct error *err)
+enum status tasks_open(const struct config *config, const struct backbone *backbone, int timeout_ms, struct tasks **ret,
+		       struct error *err)
 {
 	*ret = (struct tasks *)(uintptr_t)1;
 	return STATUS_OK;
@@ -123,6 +124,33 @@ void tasks_close(struct tasks *t)
 enum status tasks_follow(struct tasks *t, struct error *err)
 {
 	return STATUS_OK;
+}
+
+const struct task_set *tasks_in_force(const struct tasks *t)
+{
+	return NULL;
+}
+
+enum status patches_open(const struct config *config, const struct backbone *backbone, struct network *net,
+			 const struct task_set *tasks, struct task_board *board, int timeout_ms, struct patches **ret,
+			 struct error *err)
+{
+	*ret = (struct patches *)(uintptr_t)1;
+	return STATUS_OK;
+}
+
+void patches_close(struct patches *p)
+{
+}
+
+enum status patches_follow(struct patches *p, const struct task_set *tasks, struct error *err)
+{
+	return STATUS_OK;
+}
+
+const char *topic_name(const struct config *config, enum topic topic)
+{
+	return "topic";
 }
 
 enum status topics_check(const struct config *config, int timeout_ms, struct topics *ret, struct error *err)

@@ -1,0 +1,87 @@
+#include "daemon/patches.h"
+
+#include "base/log.h"
+#include "io/patch_topic.h"
+
+#include <stdlib.h>
+
+struct patches {
+	const struct config *config;
+	struct task_board *board;
+	struct patch_topic *topic;
+	struct live_patches *live;
+	bool troubled; /* the topic cannot be followed, which has been said */
+};
+
+static enum status choose(struct patches *p, const struct task_set *tasks, struct error *err)
+{
+	struct task_set *set;
+	enum status status = live_patches_choose(p->live, tasks, patch_topic_table(p->topic), &set, err);
+	if (status == STATUS_OK && set)
+		task_board_put(p->board, set);
+	return status;
+}
+
+enum status patches_open(const struct config *config, const struct backbone *backbone, struct network *net,
+			 const struct task_set *tasks, struct task_board *board, int timeout_ms, struct patches **ret,
+			 struct error *err)
+{
+	struct patches *p = calloc(1, sizeof *p);
+	if (!p)
+		return error_set_memory(err);
+	p->config = config;
+	p->board = board;
+	enum status status = live_patches_new(config, backbone, net, &p->live, err);
+	if (status == STATUS_OK)
+		status = patch_topic_open(config, false, timeout_ms, &p->topic, err);
+	if (status == STATUS_OK)
+		status = patch_topic_catch_up(p->topic, timeout_ms, err);
+	if (status == STATUS_OK)
+		status = choose(p, tasks, err);
+	if (status != STATUS_OK) {
+		patches_close(p);
+		return status;
+	}
+	*ret = p;
+	return STATUS_OK;
+}
+
+void patches_close(struct patches *p)
+{
+	if (!p)
+		return;
+	patch_topic_close(p->topic);
+	live_patches_free(p->live);
+	free(p);
+}
+
+static void tell(const struct patches *p, const struct patch_change *change)
+{
+	if (change->refusal)
+		log_warning("topic %s: %s%s%s", p->config->patches_topic, change->entry ? change->entry->task : "",
+			    change->entry ? ": " : "", change->refusal);
+}
+
+enum status patches_follow(struct patches *p, const struct task_set *tasks, struct error *err)
+{
+	struct patch_change change;
+	bool got = true;
+	enum status status = STATUS_OK;
+	while (status == STATUS_OK && got) {
+		status = patch_topic_poll(p->topic, 0, &got, &change, err);
+		if (status == STATUS_OK && got)
+			tell(p, &change);
+	}
+	if (status == STATUS_UNAVAILABLE) {
+		if (!p->troubled)
+			log_warning("topic %s: %s; the patches stay as they are", p->config->patches_topic, err->text);
+		p->troubled = true;
+		status = STATUS_OK;
+	}
+	return status == STATUS_OK ? choose(p, tasks, err) : status;
+}
+
+uint64_t patches_swaps(const struct patches *p)
+{
+	return live_patches_swaps(p->live);
+}
