@@ -77,10 +77,6 @@ const char *config_kafka(const struct config *config, const char *name);
 int64_t config_task_max_age_ms(const struct config *config, const struct config_task *task);
 int64_t config_task_min_labels(const struct config *config, const struct config_task *task);
 
-/* The keys of the file, as "tasks, patch.min_labels", that no part of the daemon reads in this version. False where each of
- * them has its default, as in the sample: nobody waits for what they say. */
-bool config_unused(const struct config *config, char *text, size_t size) MUST_CHECK;
-
 /* Sets "FILE:LINE: key: what" with STATUS_CONFIG, for checks that find a value of the file at fault later (a topic that
  * does not exist, a schema file that is damaged); LINE is 1 where the key does not stand in the file. */
 enum status config_fault(const struct config *config, const char *key, struct error *err, const char *format, ...)

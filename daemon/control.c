@@ -5,6 +5,7 @@
 #include "daemon/health.h"
 #include "daemon/http.h"
 #include "daemon/lane.h"
+#include "daemon/learner_lane.h"
 #include "daemon/notify.h"
 #include "daemon/patches.h"
 #include "daemon/scrape.h"
@@ -74,12 +75,13 @@ struct control {
 
 	struct status_board *board;
 	struct health *health;
-	struct metrics *metrics;
+	struct metrics *metrics; /* [workers + 1]: the learner's is the last */
 	struct store_gate *gate;
 	struct task_board *board_of_tasks;
 	struct lane_context context;
-	struct lane **lanes;      /* [workers], NULL where not started or gone */
-	struct fencing *fencings; /* [workers] */
+	struct lane **lanes;          /* [workers], NULL where not started or gone */
+	struct learner_lane *learner; /* likewise */
+	struct fencing *fencings;     /* [workers] */
 	size_t running;
 };
 
@@ -142,6 +144,8 @@ static void begin_stop(struct control *c)
 	for (int64_t i = 0; i < c->config->workers; i++)
 		if (c->lanes[i])
 			lane_stop(c->lanes[i]);
+	if (c->learner)
+		learner_lane_stop(c->learner);
 	close_if_done(c);
 }
 
@@ -242,6 +246,11 @@ static void lane_ended(struct control *c, size_t index, const struct error *how)
 static void on_exited(uv_async_t *async)
 {
 	struct control *c = async->data;
+	if (c->learner && learner_lane_finished(c->learner)) {
+		learner_lane_join_free(c->learner);
+		c->learner = NULL;
+		c->running--;
+	}
 	for (int64_t i = 0; i < c->config->workers; i++) {
 		struct error how = { 0 };
 		enum status s = STATUS_OK;
@@ -278,6 +287,25 @@ static void on_patches(uv_timer_t *timer)
 		follow_patches(c);
 }
 
+static void start_learner(struct control *c)
+{
+	struct error err;
+	const struct learner_lane_context context = { .config = c->config,
+						      .backbone = c->backbone,
+						      .net = c->context.net,
+						      .tasks = c->board_of_tasks,
+						      .metrics = &c->metrics[c->config->workers],
+						      .exited = &c->exited };
+	if (!c->tasks || !c->config->learner_enabled)
+		return;
+	if (learner_lane_start(&context, &c->learner, &err)) {
+		(void)error_prefix(&err, "learner");
+		fail(c, &err);
+		return;
+	}
+	c->running++;
+}
+
 static void start_lanes(struct control *c)
 {
 	c->phase = RUNNING;
@@ -287,6 +315,8 @@ static void start_lanes(struct control *c)
 	health_start(c->health, now_ms());
 	for (int64_t i = 0; i < c->config->workers && c->phase == RUNNING; i++)
 		run_lane(c, (size_t)i);
+	if (c->phase == RUNNING)
+		start_learner(c);
 }
 
 /* ---- topics: looked at in the thread pool until they are as they must be, and the tasks are read ---- */
@@ -485,7 +515,7 @@ static enum status open_memory(struct control *c, struct error *err)
 {
 	c->lanes = calloc((size_t)c->config->workers, sizeof(struct lane *));
 	c->fencings = calloc((size_t)c->config->workers, sizeof *c->fencings);
-	c->metrics = metrics_new((size_t)c->config->workers);
+	c->metrics = metrics_new((size_t)c->config->workers + 1);
 	c->board_of_tasks = task_board_new();
 	if (!c->lanes || !c->fencings || !c->metrics || !c->board_of_tasks)
 		return error_set_memory(err);

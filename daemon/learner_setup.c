@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { INSIDE_MAX_AGE_MS = 60000 };
-
 static uint64_t seed_of(const struct served_task *task, const struct backbone *backbone)
 {
 	char both[2 * HASH_HEX_LENGTH];
@@ -18,10 +16,8 @@ static struct learner_options options_of(const struct served_task *task, const s
 {
 	const struct config_task *d = &task->definition;
 	const bool given = d->labels.count > 0;
-	int64_t max_age_ms = d->max_age_ms;
-	if (max_age_ms < 0)
-		max_age_ms = task->spec.insertion == PATCH_SIDE ? config->patch_max_age_ms : INSIDE_MAX_AGE_MS;
-	struct learner_options o = learner_defaults(task->spec.type, task->spec.insertion, max_age_ms);
+	struct learner_options o =
+		learner_defaults(task->spec.type, task->spec.insertion, config_task_max_age_ms(config, d));
 	if (given)
 		o.loss = tuner_default_loss(task->spec.type, (uint32_t)d->labels.count);
 	if (d->loss)
@@ -31,12 +27,12 @@ static struct learner_options options_of(const struct served_task *task, const s
 	o.rate = (float)d->rate;
 	o.replay = (uint32_t)d->replay;
 	o.grows = o.grows && !given;
-	o.min_labels = (uint64_t)(d->min_labels < 0 ? config->patch_min_labels : d->min_labels);
+	o.min_labels = (uint64_t)config_task_min_labels(config, d);
 	return o;
 }
 
 struct learner_setup learner_setup(const struct served_task *task, const struct config *config,
-				   const struct backbone *backbone, struct network *net)
+				   const struct backbone *backbone, const struct network *net)
 {
 	struct learner_setup s = { .options = options_of(task, config), .net = net };
 	s.options.seed = seed_of(task, backbone);

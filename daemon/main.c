@@ -107,14 +107,6 @@ static void choose_log_level(const char *name)
 			log_set_level((enum log_level)i);
 }
 
-static void warn_of_unused(const struct config *config)
-{
-	char keys[512];
-	if (config_unused(config, keys, sizeof keys))
-		log_warning("%s: not used by this version, which does not train on examples yet: %s", config->path,
-			    keys);
-}
-
 static enum status run(const struct options *o, struct error *err)
 {
 	struct parts parts = { 0 };
@@ -123,8 +115,6 @@ static enum status run(const struct options *o, struct error *err)
 	enum status s = parts_load(o->config, &parts, err);
 	if (!s)
 		choose_log_level(parts.config->log_level);
-	if (!s)
-		warn_of_unused(parts.config);
 	if (!s && o->check == CHECK_BROKER)
 		s = parts_check_broker(&parts, err);
 	if (!s && o->check == CHECK_NOT) {

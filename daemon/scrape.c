@@ -131,7 +131,7 @@ static void print_process(struct buffer *out)
 
 void scrape_print(const struct scrape *s, struct buffer *out)
 {
-	metrics_print(s->metrics, s->lanes, out);
+	metrics_print(s->metrics, s->lanes + 1, out);
 	print_head(READY, out);
 	metrics_printf(out, "%s %d\n", rows[READY].name, s->ready);
 	print_head(LANE_READY, out);

@@ -7,7 +7,7 @@
 #include "daemon/metrics.h"
 
 struct scrape {
-	const struct metrics *metrics;    /* [lanes] */
+	const struct metrics *metrics;    /* [lanes + 1]: the learner's is the last */
 	const struct lane_status *status; /* [lanes] */
 	size_t lanes;
 	bool ready;

@@ -303,22 +303,18 @@ static enum status open(const struct config *config, rd_kafka_conf_t *conf, int 
 	return STATUS_OK;
 }
 
-static enum status open_lane(const struct config *config, int lane, int kind, size_t batch_bytes, rd_kafka_t **ret,
-			     struct error *err)
+/* A lane's handle: a member of `group`, or a producer, of this name. */
+static enum status open_lane(const struct config *config, int kind, const char *group, const char *name,
+			     size_t batch_bytes, rd_kafka_t **ret, struct error *err)
 {
-	char id[512];
 	char batch[24];
 	rd_kafka_conf_t *conf;
 	enum status status = build(config, kind, false, &conf, err);
 	if (status != STATUS_OK)
 		return status;
-	int length = kind == LANE_CONSUMER ? snprintf(id, sizeof id, "%s-%d", config->instance, lane)
-					   : snprintf(id, sizeof id, "%s/%s/%d", config->group, config->instance, lane);
-	if (length < 0 || (size_t)length >= sizeof id) { /* cut, two lanes would have one identity */
-		rd_kafka_conf_destroy(conf);
-		return error_set(err, STATUS_CONFIG, "group and instance are longer than %zu bytes", sizeof id);
-	}
-	status = set(conf, kind == LANE_CONSUMER ? "group.instance.id" : "transactional.id", id, err);
+	status = set(conf, kind == LANE_CONSUMER ? "group.instance.id" : "transactional.id", name, err);
+	if (status == STATUS_OK && kind == LANE_CONSUMER)
+		status = set(conf, "group.id", group, err);
 	(void)snprintf(batch, sizeof batch, "%zu", batch_bytes);
 	if (status == STATUS_OK && batch_bytes > 0)
 		status = set(conf, "batch.size", batch, err);
@@ -329,15 +325,45 @@ static enum status open_lane(const struct config *config, int lane, int kind, si
 	return open(config, conf, kind, ret, err);
 }
 
+enum { NAME_BYTES = 512 };
+
+/* Cut, two lanes would have one identity. */
+static enum status check_length(int length, struct error *err)
+{
+	if (length < 0 || length >= NAME_BYTES)
+		return error_set(err, STATUS_CONFIG, "group and instance are longer than %d bytes", NAME_BYTES);
+	return STATUS_OK;
+}
+
 enum status client_lane_consumer(const struct config *config, int lane, rd_kafka_t **ret, struct error *err)
 {
-	return open_lane(config, lane, LANE_CONSUMER, 0, ret, err);
+	char name[NAME_BYTES];
+	enum status status = check_length(snprintf(name, sizeof name, "%s-%d", config->instance, lane), err);
+	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, config->group, name, 0, ret, err) : status;
 }
 
 enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
 				 struct error *err)
 {
-	return open_lane(config, lane, LANE_PRODUCER, batch_bytes, ret, err);
+	char name[NAME_BYTES];
+	enum status status =
+		check_length(snprintf(name, sizeof name, "%s/%s/%d", config->group, config->instance, lane), err);
+	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, batch_bytes, ret, err) : status;
+}
+
+enum status client_learner_consumer(const struct config *config, rd_kafka_t **ret, struct error *err)
+{
+	char group[NAME_BYTES];
+	enum status status = check_length(snprintf(group, sizeof group, "%s-learner", config->group), err);
+	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, group, config->instance, 0, ret, err) : status;
+}
+
+enum status client_learner_producer(const struct config *config, rd_kafka_t **ret, struct error *err)
+{
+	char name[NAME_BYTES];
+	enum status status =
+		check_length(snprintf(name, sizeof name, "%s/%s/learner", config->group, config->instance), err);
+	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, 0, ret, err) : status;
 }
 
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)

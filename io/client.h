@@ -28,6 +28,11 @@ enum status client_lane_consumer(const struct config *config, int lane, rd_kafka
 enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
 				 struct error *err) MUST_CHECK;
 
+/* The learner lane's: a member of the group "<group>-learner", named as the instance, and a producer "<group>/<instance>/learner";
+ * otherwise as a lane's. */
+enum status client_learner_consumer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+enum status client_learner_producer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+
 /* A reader of partitions by rd_kafka_assign, outside any group's membership: read_committed, EOF as an error message,
  * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. It is to be quick whatever the user's
  * properties say of fetches' waits: those are the lanes'. */

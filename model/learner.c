@@ -79,7 +79,8 @@ enum status learner_patch_make(struct learner *l, const char *const labels[], ui
 	enum status status =
 		patch_new(&l->spec, l->net ? l->net : &l->shell, l->task, labels, classes, &random, &p.patch, err);
 	if (status == STATUS_OK)
-		status = tuner_new(p.patch, l->net, train ? &options : NULL, &parallel_none, at_once, &p.tuner, err);
+		status = tuner_new(p.patch, (struct network *)(uintptr_t)l->net, train ? &options : NULL,
+				   &parallel_none, at_once, &p.tuner, err);
 	if (status != STATUS_OK) {
 		learner_patch_close(&p);
 		return status;

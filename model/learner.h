@@ -86,7 +86,7 @@ struct learner_lineage {
 	uint32_t classes;
 	const char *backbone; /* SHA-256; "" none */
 	const struct network_shape *shape;
-	struct network *net; /* serial and parallel patches: the frozen trunk; NULL: examples carry states */
+	const struct network *net; /* serial and parallel patches: the frozen trunk; NULL: examples carry states */
 };
 
 enum learner_kind { LEARNER_LABEL, LEARNER_FORGET };

@@ -55,8 +55,8 @@ struct learner {
 	char *task;
 	char backbone[HASH_HEX_LENGTH + 1];
 	struct network_shape shape;
-	struct network *net;  /* borrowed; NULL: states */
-	struct network shell; /* of the shape, for patch_new where there is no net */
+	const struct network *net; /* borrowed; NULL: states */
+	struct network shell;      /* of the shape, for patch_new where there is no net */
 	bool head_only;
 	bool side;            /* reads side states */
 	uint32_t given;       /* classes of the lineage */

@@ -225,7 +225,7 @@ static enum status run_put(int argc, char **argv, struct error *err)
 		"found good. A file is YAML\n"
 		"with the keys of one task, or a list of tasks under `tasks`, see "
 		"peterd.conf(5); -: standard input. They\n"
-		"are kept and listed; the daemon joins their labels with users' pasts, and does not train them yet.\n",
+		"are served from their identity patches at once, and learnt from the labels topic.\n",
 		options,
 		CTL_COUNT(options),
 		FILES_MOST

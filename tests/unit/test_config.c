@@ -156,31 +156,6 @@ static void sample_gives_the_defaults(void **state)
 	free(sample);
 }
 
-static bool unused(const char *more, char *keys, size_t size)
-{
-	char text[1024];
-	(void)snprintf(text, sizeof text, "%s%s", REQUIRED_KEYS, more);
-	struct config *c = parse(text);
-	bool meant = config_unused(c, keys, size);
-	config_free(c);
-	return meant;
-}
-
-static void keys_that_nothing_reads_are_named(void **state)
-{
-	char keys[256];
-	assert_false(unused("", keys, sizeof keys));
-	assert_false(unused("updates: {min_interval_ms: 7}\ntopics: {changelog: c}\n", keys, sizeof keys));
-	assert_false(unused("tasks: []\nlabels: {topic: l}\njoin: {grace_ms: 2}\n", keys, sizeof keys));
-	assert_false(unused("tasks: [{name: a, type: ranking}]\npatch.min_labels: 1\n", keys, sizeof keys));
-	assert_true(unused("join: {grace_ms: 200}\npatch.min_labels: 2\n", keys, sizeof keys));
-	assert_string_equal(keys, "patch.min_labels");
-	assert_true(unused("topics: {tasks: t, patches: p, examples: e, deadletters: d}\n", keys, sizeof keys));
-	assert_string_equal(keys, "topics.patches");
-	assert_true(unused("patch: {max_age_ms: 2, min_labels: 2}\n", keys, 12));
-	assert_string_equal(keys, "patch.max_a");
-}
-
 static void nested_and_dotted_keys_are_the_same(void **state)
 {
 	struct config *c = parse("backbone: b\nstate_dir: s\nkafka.bootstrap.servers: h:1\n"
@@ -441,7 +416,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(contract_sample_parses),
 		cmocka_unit_test(sample_gives_the_defaults),
-		cmocka_unit_test(keys_that_nothing_reads_are_named),
 		cmocka_unit_test(nested_and_dotted_keys_are_the_same),
 		cmocka_unit_test(empty_sections_are_empty),
 		cmocka_unit_test(unknown_keys_name_the_nearest),

@@ -21,7 +21,7 @@ def store_files(state_dir):
 def warnings(daemon, since):
     words = ("discard", "rebuil", "damaged", "corrupt", "remov", "missing", "begun anew", "restor")
     return [line for line in daemon.log()[since:].splitlines() if line.lstrip("<4>").startswith("warning") or line.startswith("<4>")
-            if "not used by this version" not in line and any(w in line.lower() for w in words)]
+            if any(w in line.lower() for w in words)]
 
 
 class Life:

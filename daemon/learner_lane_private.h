@@ -1,0 +1,71 @@
+/* The inside of the learner lane, shared by its files: learner_lane.c (thread, rounds), learner_reading.c (partitions and
+ * examples), learner_lineages.c (which lineages there are), learner_transaction.c. Everything is its thread's but for the two
+ * atomics. */
+#ifndef DAEMON_LEARNER_LANE_PRIVATE_H
+#define DAEMON_LEARNER_LANE_PRIVATE_H
+
+#include "daemon/learner_lane.h"
+#include "daemon/lineage.h"
+
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+
+/* A partition of examples that it owns. */
+struct learner_part {
+	struct learner_part *next;
+	int32_t partition;
+	int64_t low, high; /* where examples begin and end, when it was assigned */
+	int64_t position;  /* of the next example to be read */
+	char *resting; /* records that the committed offset rests on: "task:number ...", until they were seen; or NULL */
+	rd_kafka_t *history; /* reads it for lineages that lag behind; NULL: none does */
+	int64_t history_position;
+};
+
+struct learner_lane {
+	struct learner_lane_context ctx;
+	pthread_t thread;
+	_Atomic bool stop_wanted; /* any thread sets it */
+	_Atomic bool finished;    /* set last by the thread */
+
+	struct lineage_context lineage_ctx;
+	struct example_input *input;
+	struct task_set *tasks; /* held; NULL before the first */
+	uint64_t tasks_version;
+
+	/* Of one session: from joining the group to leaving it. */
+	rd_kafka_t *consumer, *producer;
+	rd_kafka_queue_t *consumer_queue, *producer_queue;
+	struct patch_writer *writer;
+	int32_t partitions; /* of examples */
+	struct learner_part *parts;
+	struct lineage *lineages;
+	bool assigned;         /* partitions have come: look at the lineages */
+	bool renew;            /* the session is to end: partitions were lost, or the consumer has failed */
+	char undelivered[160]; /* why a message was not taken, "" none */
+	bool in_transaction;   /* one was begun, and has not ended */
+	uint64_t commits;      /* for fault injection */
+	unsigned abort_every;  /* fault injection: every so many transactions fail; 0: none */
+};
+
+bool learner_stopping(const struct learner_lane *lane);
+
+/* learner_reading.c */
+struct learner_part *learner_part_find(const struct learner_lane *lane, int32_t partition);
+void learner_parts_free(struct learner_lane *lane);
+void learner_history_close(struct learner_part *part);
+
+/* Takes what comes for at most wait_ms, less where a lineage is full or lags. Errors: STATUS_MEMORY, STATUS_UNAVAILABLE. */
+enum status learner_collect(struct learner_lane *lane, int wait_ms, struct error *err) MUST_CHECK;
+
+/* learner_lineages.c: opens lineages for the tasks in force whose partitions are owned, and closes those of others. Errors:
+ * those of patch_topic_open; STATUS_MEMORY. */
+enum status learner_match_lineages(struct learner_lane *lane, struct error *err) MUST_CHECK;
+void learner_close_lineages(struct learner_lane *lane);
+void learner_close_lineages_of(struct learner_lane *lane, int32_t partition);
+
+/* learner_transaction.c: what the lineages have to write, with the offsets. Errors: whatever failed: nothing of it counts, and
+ * the session is to end. */
+enum status learner_commit(struct learner_lane *lane, struct error *err) MUST_CHECK;
+void learner_drain_reports(void *lane, int wait_ms);
+
+#endif
