@@ -253,9 +253,13 @@ static enum status open_work(struct lane *lane, struct error *err)
 					      .backbone = lane->ctx.backbone,
 					      .trunk = lane->trunk,
 					      .thinning = &lane->thinning,
-					      .cache = &lane->cache };
+					      .cache = &lane->cache,
+					      .tasks = lane->ctx.tasks,
+					      .metrics = &lane->ctx.metrics[lane->index] };
 	lane_prepare_reports(lane);
 	status = publisher_init(&lane->publisher, err);
+	if (status == STATUS_OK)
+		status = scorer_new(lane->ctx.backbone, lane->ctx.net, lane->trunk, &lane->publisher.scorer, err);
 	(void)snprintf(name, sizeof name, "transact-%d", lane->index);
 	if (status == STATUS_OK)
 		status = worker_new(&lane->loop, name, &lane->transactions, err);
@@ -291,6 +295,7 @@ static void free_inside(struct lane *lane)
 	batch_free(&lane->open);
 	batch_free(&lane->committing);
 	publisher_free(&lane->publisher);
+	scorer_free(lane->publisher.scorer);
 	trunk_free(lane->trunk);
 	task_set_release(lane->apply.tasks);
 	buffer_free(&lane->apply.scratch);

@@ -1,5 +1,7 @@
 #include "daemon/publish.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "daemon/shard.h"
 #include "io/deadletter.h"
 #include "io/update.h"
@@ -11,6 +13,7 @@ enum {
 	OPAQUE_SHARD_BITS = 20,
 	SMALLEST_MESSAGE_BYTES = 1024,
 	MESSAGE_BYTES = 1000000, /* librdkafka's default message.max.bytes and batch.size */
+	OVERHEAD_BYTES = 4096,   /* of a message beside its value, more than it can be */
 	QUEUE_FULL_WAIT_MS = 10,
 	QUEUE_FULL_TRIES = 1000,
 };
@@ -51,6 +54,7 @@ enum status publisher_use(struct publisher *p, rd_kafka_t *producer, struct erro
 	p->batch_bytes = bytes_of(producer, "batch.size");
 	if (p->batch_bytes > p->message_bytes)
 		p->batch_bytes = p->message_bytes;
+	p->update_bytes = p->refused ? p->batch_bytes : p->message_bytes;
 	if (p->letter_bytes && p->letter_bytes < p->message_bytes)
 		p->message_bytes = p->letter_bytes;
 	p->updates = rd_kafka_topic_new(producer, p->config->updates_topic, NULL);
@@ -76,6 +80,7 @@ bool publisher_cut_more(struct publisher *p, bool letters)
 	bool cut = letters && halve(&p->message_bytes);
 	if (cut)
 		p->letter_bytes = p->message_bytes;
+	p->refused = p->refused || !letters;
 	return halve(&p->batch_bytes) || cut;
 }
 
@@ -148,9 +153,27 @@ static enum status log_owed(struct publisher *p, struct batch *batch, struct use
 	return log_change(p, batch, u->shard, contents(&p->key), value, err);
 }
 
-static enum status send_update(struct publisher *p, struct batch *batch, const struct user *u, const float *embedding,
-			       struct error *err)
+/* An update that no broker would take goes out without its scores: the label vocabulary of a task has outgrown it. */
+static void encode_update(struct publisher *p, struct update *update)
 {
+	buffer_clear(&p->record);
+	update_encode(update, &p->record);
+	if (p->record.failed || update->scores_count == 0 || p->record.length + OVERHEAD_BYTES <= p->update_bytes)
+		return;
+	if (!p->scores_outgrown)
+		log_warning("updates with scores of %zu bytes are larger than message.max.bytes allows: they go out "
+			    "without them",
+			    p->record.length);
+	p->scores_outgrown = true;
+	update->scores_count = 0;
+	buffer_clear(&p->record);
+	update_encode(update, &p->record);
+}
+
+/* Of the i-th of the users that were embedded, and scored, last. */
+static enum status send_update(struct publisher *p, struct batch *batch, size_t i, struct error *err)
+{
+	const struct user *u = p->chosen[i];
 	const char *hash = backbone_hash(p->backbone);
 	struct update update = {
 		.user_id = user_id(u),
@@ -159,11 +182,12 @@ static enum status send_update(struct publisher *p, struct batch *batch, const s
 		.partition = u->shard->partition,
 		.offset = u->newest_offset,
 		.backbone = { (const uint8_t *)hash, strlen(hash) },
-		.embedding = embedding,
+		.embedding = p->embeddings + i * backbone_dim(p->backbone),
 		.dim = backbone_dim(p->backbone),
 	};
-	buffer_clear(&p->record);
-	update_encode(&update, &p->record);
+	if (p->scorer)
+		update.scores = scorer_of(p->scorer, i, &update.scores_count);
+	encode_update(p, &update);
 	if (p->record.failed)
 		return error_set_memory(err);
 	batch->updates++;
@@ -176,11 +200,22 @@ static enum status send_forgotten(struct publisher *p, struct batch *batch, cons
 	return produce(p, p->updates, u->shard->partition, user_id(u), (struct slice){ NULL, 0 }, NULL, err);
 }
 
+static enum status score(struct publisher *p, size_t n, struct error *err)
+{
+	const int64_t begin_us = clock_monotonic_us();
+	enum status status = scorer_run(p->scorer, p->chosen, n, p->embeddings, err);
+	if (p->metrics)
+		metrics_observe(p->metrics, METRIC_SCORING_SECONDS, (double)(clock_monotonic_us() - begin_us) / 1e6);
+	return status;
+}
+
 static enum status publish_users(struct publisher *p, struct batch *batch, size_t n, int64_t now_us, struct error *err)
 {
 	enum status status = trunk_embed(p->trunk, p->chosen, n, p->embeddings, err);
+	if (status == STATUS_OK && p->scorer && scorer_has_work(p->scorer))
+		status = score(p, n, err);
 	for (size_t i = 0; i < n && status == STATUS_OK; i++) {
-		status = send_update(p, batch, p->chosen[i], p->embeddings + i * backbone_dim(p->backbone), err);
+		status = send_update(p, batch, i, err);
 		if (status == STATUS_OK)
 			status = log_owed(p, batch, p->chosen[i], false, err);
 		thinning_published(p->thinning, p->chosen[i], now_us);
@@ -313,9 +348,25 @@ static enum status send_letter(struct publisher *p, const struct batch_rejected 
 	return err->status = STATUS_UNAVAILABLE;
 }
 
+/* What is in force now scores all updates of the batch. */
+static enum status look_at_tasks(struct publisher *p, struct error *err)
+{
+	const uint64_t version = p->tasks ? task_board_version(p->tasks) : 0;
+	if (version == p->tasks_version)
+		return STATUS_OK;
+	struct task_set *set = task_board_get(p->tasks);
+	enum status status = scorer_use(p->scorer, set, err);
+	task_set_release(set);
+	if (status == STATUS_OK)
+		p->tasks_version = version;
+	return status;
+}
+
 enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_us, struct error *err)
 {
 	enum status status = open_store_batches(batch, err);
+	if (status == STATUS_OK)
+		status = look_at_tasks(p, err);
 	if (status == STATUS_OK)
 		status = publish_all_users(p, batch, now_us, err);
 	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++)

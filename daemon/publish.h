@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "daemon/batch.h"
+#include "daemon/metrics.h"
+#include "daemon/scorer.h"
 #include "daemon/thinning.h"
 #include "daemon/trunk.h"
 
@@ -17,9 +19,15 @@ struct publisher {
 	struct trunk *trunk;
 	struct thinning *thinning;
 	struct user_cache *cache;
+	struct task_board *tasks; /* what updates are scored by; NULL: nothing ever */
+	struct scorer *scorer;    /* likewise */
+	struct metrics *metrics;  /* the lane's; NULL: nothing is counted */
+	uint64_t tasks_version;   /* of the scorer's set */
 	rd_kafka_t *producer;
 	size_t message_bytes; /* the largest dead letter that it sends */
 	size_t batch_bytes;   /* the largest batch that the producer sends; 0: no producer yet */
+	size_t update_bytes;  /* the largest update with scores that it sends */
+	bool refused;         /* a topic takes less than the producer sends */
 	size_t letter_bytes;  /* what the topic of dead letters takes, as far as learnt; 0: all */
 	void (*drain_reports)(void *arg, int wait_ms); /* serves delivery reports: makes room in the producer's queue */
 	void *drain_arg;
@@ -29,9 +37,10 @@ struct publisher {
 	struct buffer states;                                           /* scratch: of one example */
 	struct sequence past;                                           /* likewise */
 	struct user **chosen;                                           /* scratch, users of one pass */
+	bool scores_outgrown; /* what a message may hold, which has been said */
 };
 
-enum { PUBLISH_ROWS = 64 };
+enum { PUBLISH_ROWS = SCORER_ROWS };
 
 /* Scratch memory. Errors: STATUS_MEMORY. publisher_free closes the topics, not the producer. */
 enum status publisher_init(struct publisher *p, struct error *err) MUST_CHECK;
