@@ -174,9 +174,12 @@ static void live(struct lineage *l, int from, int end, int cut)
 	}
 }
 
-/* Reads again from where it asks for, up to `end`. */
+/* Reads again from where it asks for, up to `end`, and decides nothing of its own. */
 static void catch_up(struct lineage *l, int end)
 {
+	struct learner_options never = l->setup.options;
+	never.min_age_ms = never.max_age_ms = INT64_MAX / 2;
+	learner_set_cadence(l->learner, &never);
 	for (int i = 0; i < end; i++) {
 		hand(l, i);
 		if (lineage_is_full(l) || i % 100 == 0)
@@ -184,6 +187,7 @@ static void catch_up(struct lineage *l, int end)
 	}
 	work(l, fx.examples[end - 1].offset + 1);
 	assert_int_equal(l->repeat_count, 0);
+	learner_set_cadence(l->learner, &l->setup.options);
 }
 
 static void expect_same(const struct lineage *a, const struct lineage *b)
