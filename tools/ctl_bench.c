@@ -3,6 +3,7 @@
 
 #include "tools/bench_avro.h"
 #include "tools/bench_daemon.h"
+#include "tools/bench_learning.h"
 #include "tools/bench_train.h"
 #include "tools/bench_trunk.h"
 
@@ -18,6 +19,7 @@ static const struct {
 	{ "train", bench_train, "training: pre-training, serial and side patches, beside PyTorch where installed" },
 	{ "avro", bench_avro, "decoding and encoding of the hot records, beside Avro C" },
 	{ "daemon", bench_daemon, "the whole daemon through a real broker: CPU an event, append to update" },
+	{ "learning", bench_learning, "the same while it learns: label to the first update that learnt from it" },
 };
 
 enum status ctl_bench(int argc, char **argv, struct error *err)
@@ -26,7 +28,8 @@ enum status ctl_bench(int argc, char **argv, struct error *err)
 	for (size_t i = 0; i < CTL_COUNT(benches); i++)
 		names[i] = benches[i].name;
 	if (argc < 2)
-		return error_set(err, STATUS_USAGE, "bench: which one is missing: trunk, train, avro or daemon");
+		return error_set(err, STATUS_USAGE,
+				 "bench: which one is missing: trunk, train, avro, daemon or learning");
 	if (!strcmp(argv[1], "--help")) {
 		printf("Usage: peterctl bench BENCH [OPTION]...\n"
 		       "       peterctl bench BENCH --help\n\nBenches:\n");
@@ -39,5 +42,6 @@ enum status ctl_bench(int argc, char **argv, struct error *err)
 			return benches[i].run(argc - 1, argv + 1, err);
 	const char *nearest = ctl_nearest(argv[1], names, CTL_COUNT(names));
 	return error_set(err, STATUS_USAGE, "%s: unknown bench%s%s", argv[1],
-			 nearest ? "; did you mean " : "; trunk, train, avro or daemon", nearest ? nearest : "");
+			 nearest ? "; did you mean " : "; trunk, train, avro, daemon or learning",
+			 nearest ? nearest : "");
 }

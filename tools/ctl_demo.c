@@ -3,7 +3,9 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/random.h"
 #include "io/interaction.h"
+#include "tools/demo_tasks.h"
 #include "tools/demo_view.h"
 #include "tools/feed.h"
 #include "tools/scan.h"
@@ -15,13 +17,15 @@
 
 enum { MOST_A_ROUND = 2000, WAIT_MS = 5, SETTLE_MS = 60000, STOP_MS = 30000 };
 enum { HISTORY_A_USER = 40, HISTORY_LEAST = 4000, HISTORY_MOST = 100000 }; /* events to pre-train on */
+enum { RECENT = 256 };
 
 struct demo {
 	const char *bootstrap; /* NULL: the embedded broker */
 	int64_t seconds;       /* 0: until a signal */
 	int64_t users;
 	int64_t items;
-	double rate; /* events a second */
+	double rate;   /* events a second */
+	double labels; /* a second, of all tasks */
 	int64_t seed;
 	int64_t partitions;
 	struct simulation *simulation;
@@ -32,10 +36,15 @@ struct demo {
 	struct feed *feed;
 	struct scan *interactions; /* read back, for the offsets that the updates must name */
 	struct scan *updates;
+	struct demo_tasks *tasks;
 	struct demo_view view;
+	uint32_t recent[RECENT];     /* users of the newest events, a ring */
+	size_t recent_count;         /* events since the beginning */
+	struct random_stream random; /* who is asked */
 	struct buffer value;
 	struct buffer floats;
 	int64_t newest_ms; /* time of the last event */
+	double played_s;
 };
 
 static enum status send_event(struct demo *d, struct error *err)
@@ -46,6 +55,7 @@ static enum status send_event(struct demo *d, struct error *err)
 	simulation_next(d->simulation, &user, &item);
 	const char *item_id = simulation_item_ids(d->simulation)[item];
 	int64_t now_ms = clock_wall_ms();
+	d->recent[d->recent_count++ % RECENT] = user;
 	d->newest_ms = now_ms > d->newest_ms ? now_ms : d->newest_ms; /* never back, whatever the clock does */
 	struct interaction interaction = { .user_id = simulation_user_id(user, text),
 					   .item_id = { (const uint8_t *)item_id, strlen(item_id) },
@@ -60,6 +70,16 @@ static enum status send_event(struct demo *d, struct error *err)
 		tracker_sent(d->tracker, user, backbone_item(d->backbone, hash_item(item_id, strlen(item_id))),
 			     d->newest_ms);
 	return status;
+}
+
+/* A label of somebody who was here a moment ago, whose events are all older. */
+static enum status send_label(struct demo *d, struct error *err)
+{
+	const size_t count = d->recent_count < RECENT ? d->recent_count : RECENT;
+	if (count == 0)
+		return STATUS_OK;
+	const uint32_t user = d->recent[random_below(&d->random, (uint32_t)count)];
+	return demo_tasks_ask(d->tasks, d->feed, user, d->newest_ms + 1, err);
 }
 
 static enum status take_interaction(struct demo *d, const rd_kafka_message_t *message, struct error *err)
@@ -82,10 +102,12 @@ static enum status take_update(struct demo *d, const rd_kafka_message_t *message
 	enum status status = update_decode(value, &d->floats, &update, err);
 	if (status)
 		return error_prefix(err, "an update");
-	if (simulation_user_parse(update.user_id, &user))
+	if (simulation_user_parse(update.user_id, &user)) {
 		tracker_update(d->tracker, user, &update, now_ms);
+		status = demo_tasks_update(d->tasks, user, &update, demo_view_s(&d->view), err);
+	}
 	demo_view_note(&d->view, &update, now_ms - update.event_time_ms);
-	return STATUS_OK;
+	return status;
 }
 
 /* Takes what has come; waits for the first of it at most wait_ms. */
@@ -115,7 +137,9 @@ static enum status look(struct demo *d, struct error *err)
 		status = drain(d, d->updates, WAIT_MS, take_update, err);
 	if (!status)
 		status = feed_poll(d->feed, err);
-	demo_view_show(&d->view, d->tracker);
+	if (!status)
+		status = demo_tasks_follow(d->tasks, demo_view_s(&d->view), err);
+	demo_view_show(&d->view, d->tracker, d->tasks);
 	if (!status && ferror(stdout))
 		return error_set_errno(err, "standard output");
 	return status;
@@ -126,6 +150,7 @@ static enum status play(struct demo *d, struct error *err)
 {
 	int64_t started_us = clock_monotonic_us();
 	int64_t sent = 0;
+	int64_t asked = 0;
 	enum status status = STATUS_OK;
 	demo_view_start(&d->view);
 	while (!status && !ctl_stopping()) {
@@ -136,8 +161,13 @@ static enum status play(struct demo *d, struct error *err)
 		for (int64_t i = 0; i < due && i < MOST_A_ROUND && !status && !ctl_stopping(); i++, sent++)
 			status = send_event(d, err);
 		if (!status)
+			status = demo_tasks_begin(d->tasks, seconds, err);
+		for (; asked < (int64_t)(seconds * d->labels) && !status; asked++)
+			status = send_label(d, err);
+		if (!status)
 			status = look(d, err);
 	}
+	d->played_s = demo_view_s(&d->view);
 	return ctl_stopping() && status == STATUS_UNAVAILABLE ? STATUS_OK : status;
 }
 
@@ -174,6 +204,7 @@ static enum status summarise(struct demo *d, bool stopped, struct error *err)
 	       demo_view_latencies(&totals, latencies), (long long)verdict.newest, (long long)verdict.users,
 	       (long long)verdict.lengths, (long long)verdict.users, (long long)verdict.embeddings,
 	       (long long)verdict.users, verdict.worst, (long long)totals.backwards, stopped ? "exit 0" : "badly");
+	demo_tasks_summarise(d->tasks, d->played_s);
 	if (verdict.newest != verdict.users || verdict.lengths != verdict.users ||
 	    verdict.embeddings != verdict.users || totals.backwards)
 		return error_set(err, STATUS_BUG, "what came back is not what should have: see the summary");
@@ -221,6 +252,8 @@ static enum status prepare(struct demo *d, struct error *err)
 		status = scan_open(config, config->interactions_topic, SCAN_BEGINNING, false, &d->interactions, err);
 	if (!status)
 		status = scan_open(config, config->updates_topic, SCAN_BEGINNING, false, &d->updates, err);
+	if (!status)
+		status = demo_tasks_open(config, d->simulation, (double)d->seconds, &d->tasks, err);
 	return status ? status : site_start_daemon(d->site, err);
 }
 
@@ -253,6 +286,7 @@ static void clean_up(struct demo *d)
 	scan_close(d->interactions);
 	scan_close(d->updates);
 	tracker_free(d->tracker);
+	demo_tasks_close(d->tasks);
 	site_close(d->site);
 	backbone_free(d->backbone);
 	simulation_free(d->simulation);
@@ -262,27 +296,38 @@ static void clean_up(struct demo *d)
 
 enum status ctl_demo(int argc, char **argv, struct error *err)
 {
-	struct demo d = { .seconds = 30, .users = 1000, .items = 2000, .rate = 500, .seed = 1, .partitions = 4 };
+	struct demo d = {
+		.seconds = 90, .users = 1000, .items = 500, .rate = 500, .labels = 120, .seed = 1, .partitions = 4
+	};
 	const struct ctl_option options[] = {
 		{ "bootstrap", CTL_TEXT, false, &d.bootstrap, "HOST:PORT",
 		  "a running Kafka; default: a broker inside this program", 0, 0 },
-		{ "seconds", CTL_WHOLE, false, &d.seconds, "N", "how long; 0: until Ctrl-C; default 30", 0, 1000000 },
+		{ "seconds", CTL_WHOLE, false, &d.seconds, "N", "how long; 0: until Ctrl-C; default 90", 0, 1000000 },
 		{ "users", CTL_WHOLE, false, &d.users, "N", "simulated users; default 1000", 1, 1000000 },
-		{ "items", CTL_WHOLE, false, &d.items, "N", "items of the catalogue; default 2000", 1, 100000 },
+		{ "items", CTL_WHOLE, false, &d.items, "N", "items of the catalogue; default 500", 1, 100000 },
 		{ "rate", CTL_REAL, false, &d.rate, "R", "events a second; default 500", 0, 0 },
+		{ "labels", CTL_REAL, false, &d.labels, "R", "labels a second, of all tasks; default 120", 0, 0 },
 		{ "partitions", CTL_WHOLE, false, &d.partitions, "N", "partitions of each topic; default 4", 1, 1000 },
 		{ "seed", CTL_WHOLE, false, &d.seed, "S", "of the audience and the weights; default 1", 0, INT64_MAX },
 	};
-	const struct ctl_usage usage = { "demo",
-					 "",
-					 "Everything on this machine: a broker, a seeded audience, a backbone "
-					 "pre-trained for it, peterd, and its\n"
-					 "updates as they arrive; at the end every user's last update is checked. "
-					 "Times from event to update are\n"
-					 "of the last 10 seconds. Ctrl-C leaves nothing behind.\n",
-					 options,
-					 CTL_COUNT(options),
-					 0 };
+	const struct ctl_usage usage = {
+		"demo",
+		"",
+		"Everything on this machine: a broker, a seeded audience, a backbone "
+		"pre-trained for it, peterd, and its\n"
+		"updates as they arrive. Three tasks appear while it runs, labels trickle in, "
+		"patches go live; half-way the\n"
+		"same people begin to answer differently. Metrics are of labels before they were "
+		"trained on, from the patches\n"
+		"topic, over 5 seconds; `unasked` is of the scores of users whose labels are "
+		"never sent. At the end every\n"
+		"user's last update is checked. Times from event to update are of the last 10 "
+		"seconds. Ctrl-C leaves\n"
+		"nothing behind.\n",
+		options,
+		CTL_COUNT(options),
+		0
+	};
 	int operands;
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);

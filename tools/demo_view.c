@@ -6,11 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { TASKS_US = 5000000 };
+
 void demo_view_start(struct demo_view *v)
 {
 	memset(v, 0, sizeof *v);
 	v->terminal = isatty(STDOUT_FILENO);
-	v->started_us = v->shown_us = clock_monotonic_us();
+	v->started_us = v->shown_us = v->tasks_us = clock_monotonic_us();
 }
 
 void demo_view_note(struct demo_view *v, const struct update *update, int64_t latency_ms)
@@ -25,12 +27,17 @@ void demo_view_note(struct demo_view *v, const struct update *update, int64_t la
 		row->values[i] = i < update->dim ? update->embedding[i] : 0;
 }
 
-static void draw_table(struct demo_view *v, const char *summary)
+static void draw_table(struct demo_view *v, const char *summary, const struct demo_tasks *tasks)
 {
+	char lines[DEMO_TASKS_LINES][DEMO_TASKS_LINE];
+	const size_t count = demo_tasks_lines(tasks, demo_view_s(v), true, lines);
 	printf("\033[?7l"); /* long lines are cut at the edge: a wrapped one would be two */
 	if (v->lines)
 		printf("\033[%dA", v->lines);
-	printf("\033[K%s\n\033[K\n\033[K  %-14s %8s %10s   %s\n", summary, "user", "events", "after ms",
+	printf("\033[K%s\n\033[K\n", summary);
+	for (size_t i = 0; i < count; i++)
+		printf("\033[K%s\n", lines[i]);
+	printf("\033[K\n\033[K  %-14s %8s %10s   %s\n", "user", "events", "after ms",
 	       "embedding (first 4 of the vector)");
 	for (size_t i = 0; i < DEMO_VIEW_ROWS; i++) {
 		const struct demo_row *row = &v->rows[(v->next + i) % DEMO_VIEW_ROWS];
@@ -42,7 +49,7 @@ static void draw_table(struct demo_view *v, const char *summary)
 		printf("\n");
 	}
 	printf("\033[?7h");
-	v->lines = DEMO_VIEW_ROWS + 3;
+	v->lines = DEMO_VIEW_ROWS + 4 + (int)count;
 }
 
 const char *demo_view_latencies(const struct tracker_totals *totals, char text[96])
@@ -54,12 +61,29 @@ const char *demo_view_latencies(const struct tracker_totals *totals, char text[9
 	return text;
 }
 
-void demo_view_show(struct demo_view *v, const struct tracker *t)
+double demo_view_s(const struct demo_view *v)
 {
+	return (double)(clock_monotonic_us() - v->started_us) / 1e6;
+}
+
+static void print_tasks(struct demo_view *v, const struct demo_tasks *tasks, int64_t now_us)
+{
+	char lines[DEMO_TASKS_LINES][DEMO_TASKS_LINE];
+	const size_t count = demo_tasks_lines(tasks, demo_view_s(v), false, lines);
+	for (size_t i = 0; i < count; i++)
+		printf("%s\n", lines[i]);
+	v->tasks_us = now_us;
+}
+
+void demo_view_show(struct demo_view *v, const struct tracker *t, struct demo_tasks *tasks)
+{
+	const char *news;
 	char summary[256];
 	char latencies[96];
 	struct tracker_totals totals;
 	int64_t now_us = clock_monotonic_us();
+	while (!v->terminal && (news = demo_tasks_news(tasks)))
+		printf("%s\n", news);
 	if (now_us - v->shown_us < 1000000)
 		return;
 	double seconds = (double)(now_us - v->shown_us) / 1e6;
@@ -74,8 +98,10 @@ void demo_view_show(struct demo_view *v, const struct tracker *t)
 	v->shown_sent = totals.sent;
 	v->shown_updates = totals.updates;
 	if (v->terminal)
-		draw_table(v, summary);
+		draw_table(v, summary, tasks);
 	else
 		printf("%s\n", summary);
+	if (!v->terminal && now_us - v->tasks_us >= TASKS_US)
+		print_tasks(v, tasks, now_us);
 	(void)fflush(stdout);
 }

@@ -20,7 +20,7 @@
 
 enum { ANSWER_MS = 10000, TIMEOUT_MS = 20000, READY_MS = 60000, STOP_MS = 5000, PATH_BYTES = 512, WAIT_US = 20000 };
 
-#define PRETRAIN_EPOCHS "4"
+#define PRETRAIN_EPOCHS "8"
 
 struct site {
 	char directory[PATH_BYTES];
