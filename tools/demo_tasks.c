@@ -339,9 +339,9 @@ static const char *bars(const struct demo_task *task, double now_s, char text[DE
 
 static void line(const struct demo_task *task, double now_s, bool table, char text[DEMO_TASKS_LINE])
 {
-	char now[16], unasked[16], course[DEMO_SERIES_TEXT];
-	(void)number(task, shown(task, &task->prequential, now_s - RECENT_S, now_s), now);
-	(void)number(task, shown(task, &task->unasked, now_s - RECENT_S, now_s), unasked);
+	char numbers[2][16], course[DEMO_SERIES_TEXT];
+	const char *now = number(task, shown(task, &task->prequential, now_s - RECENT_S, now_s), numbers[0]);
+	const char *unasked = number(task, shown(task, &task->unasked, now_s - RECENT_S, now_s), numbers[1]);
 	if (table)
 		(void)snprintf(text, DEMO_TASKS_LINE, "  %-8s %8llu %8llu  %-9s %6s %8s  %s", task->script->name,
 			       (unsigned long long)task->version, (unsigned long long)task->labels, task->script->shown,
