@@ -11,7 +11,7 @@ SESSION_MS = 6000
 STANDSTILL_S = 12
 
 
-@scenario(timeout_s=150)
+@scenario(timeout_s=240)
 def frozen_member(site):
     """A member is stopped for longer than its session, in the middle of its work; another one takes its partitions, and it
     goes on where it stood. Whatever it commits then is of partitions that it has been given anew: no effect comes twice,
@@ -42,7 +42,7 @@ def frozen_member(site):
         outcast += frozen.log().count("the group gave our partitions away") - before
         site.note(f"frozen for {time.monotonic() - begun:.1f} s")
     feeder.stop()
-    inputs = site.settle(daemon=daemons[0])
+    inputs = site.settle(daemon=daemons[0], timeout=60)
     for daemon in daemons:
         daemon.stopped_well()
     check.verify(site, [backbone], inputs=inputs)
