@@ -86,6 +86,13 @@ static enum status check_level(const struct config *c, struct error *err)
 	return config_fault(c, "log_level", err, "must be error, warning, info or debug");
 }
 
+static enum status check_refresh(const struct config *c, struct error *err)
+{
+	if (!strcmp(c->scores_refresh, "on_event") || !strcmp(c->scores_refresh, "on_patch"))
+		return STATUS_OK;
+	return config_fault(c, "scores.refresh", err, "must be on_event or on_patch");
+}
+
 static enum status check_listen(const struct config *c, struct error *err)
 {
 	struct sockaddr_storage address;
@@ -114,6 +121,8 @@ enum status config_check(const struct config *c, struct error *err)
 		s = check_id(c, "instance", c->instance, INSTANCE_MAX_BYTES, err);
 	if (!s)
 		s = check_level(c, err);
+	if (!s)
+		s = check_refresh(c, err);
 	if (!s)
 		s = check_topics(c, err);
 	if (!s)

@@ -19,7 +19,8 @@ void batch_clear(struct batch *b)
 	b->users_count = b->users_advanced = b->rejected_count = b->shards_count = b->appended_count =
 		b->examples_count = 0;
 	b->rejected_bytes = b->records = b->states_work = 0;
-	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = b->labels = 0;
+	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = b->refreshed =
+		b->labels = 0;
 }
 
 void batch_free(struct batch *b)

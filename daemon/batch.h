@@ -54,7 +54,7 @@ struct batch {
 	int64_t *appended_ms; /* Kafka timestamps of its interactions, for the latency histogram */
 	size_t appended_count, appended_capacity;
 	size_t records; /* consumed */
-	uint64_t interactions, late, filtered, forgotten, unknown_items, updates,
+	uint64_t interactions, late, filtered, forgotten, unknown_items, updates, refreshed,
 		labels; /* counted as metrics when it is committed */
 };
 

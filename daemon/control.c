@@ -498,8 +498,12 @@ static unsigned answer(void *arg, const char *path, struct buffer *body)
 					 .labels_topic = c->config->labels_topic,
 					 .backbone = backbone_hash(c->backbone),
 					 .arch = backbone_arch(c->backbone) };
+		struct task_set *tasks = task_board_get(c->board_of_tasks);
+		scrape.tasks = tasks;
+		scrape.swaps = c->patches ? patches_swaps(c->patches) : 0;
 		scrape.status = health_lanes(c->health, &scrape.lanes);
 		scrape_print(&scrape, body);
+		task_set_release(tasks);
 	} else if (good) {
 		metrics_printf(body, alive ? "alive\n" : "ready\n");
 	} else {

@@ -239,6 +239,9 @@ static enum status open_work(struct lane *lane, struct error *err)
 	lane->read_ahead = true;
 	lane->store_last = &lane->store_first;
 	lane->thinning.interval_us = config->updates_min_interval_ms * 1000;
+	lane->refresh.cache = &lane->cache;
+	if (strcmp(config->scores_refresh, "on_patch") == 0)
+		lane->refresh.window_ms = config->scores_refresh_ms;
 	lane->cache.budget_bytes = (size_t)(config->cache_bytes / config->workers);
 	lane->cache.state_bytes = trunk_state_bytes(lane->ctx.backbone);
 	lane->apply = (struct shard_context){ .config = config,

@@ -13,6 +13,7 @@
 
 #include "daemon/lane.h"
 #include "daemon/publish.h"
+#include "daemon/refresh.h"
 #include "daemon/shard.h"
 #include "daemon/thinning.h"
 #include "daemon/trunk.h"
@@ -156,6 +157,7 @@ struct lane {
 
 	struct user_cache cache;
 	struct thinning thinning;
+	struct refresh refresh;
 	struct trunk *trunk;
 	struct shard_context apply;
 	uint64_t tasks_version; /* of apply.tasks */

@@ -18,6 +18,8 @@ enum {
 	SAY_AGAIN_US = 60000000,    /* between lines about the same trouble */
 	SAY_REJECTED_US = 10000000, /* between lines about dead letters */
 	SEEK_TIMEOUT_MS = 5000,
+	REFRESH_US = 10000,   /* of a batch's work on users who are refreshed, */
+	REFRESH_USER_US = 20, /* each of whom takes so long at least */
 };
 
 /* ---- the producer ---- */
@@ -254,6 +256,7 @@ static void count_committed(struct lane *lane, const struct batch *batch, int64_
 	metrics_add(m, METRIC_INTERACTIONS_OOV, batch->unknown_items);
 	metrics_add(m, METRIC_USERS_FORGOTTEN, batch->forgotten);
 	metrics_add(m, METRIC_UPDATES, batch->updates);
+	metrics_add(m, METRIC_USERS_REFRESHED, batch->refreshed);
 	metrics_add(m, METRIC_LABELS, batch->labels);
 	metrics_add(m, METRIC_EXAMPLES, batch->examples_count);
 	for (size_t i = 0; i < batch->rejected_count; i++)
@@ -283,7 +286,7 @@ static void committed(struct lane *lane, const struct commit_job *job)
 	lane_drain_reports(lane);
 	count_committed(lane, &lane->committing, job->took_us);
 	say_rejected(lane, &lane->committing);
-	lane->read_ahead = lane->committing.updates * 2 >= lane->committing.interactions;
+	lane->read_ahead = (lane->committing.updates - lane->committing.refreshed) * 2 >= lane->committing.interactions;
 	for (size_t i = 0; i < lane->committing.shards_count; i++)
 		note_position(lane, &lane->committing.shards[i]);
 	if (!lane_store_queue(lane, &lane->committing)) {
@@ -470,6 +473,17 @@ static bool collect_due(struct lane *lane, int64_t now_us)
 	return true;
 }
 
+/* Users whose scores are by older patches join the batch, unless there is enough to do. */
+static bool collect_refreshed(struct lane *lane)
+{
+	const double each_us = lane->publisher.user_us > REFRESH_USER_US ? lane->publisher.user_us : REFRESH_USER_US;
+	const size_t many = (size_t)lane->ctx.config->transaction_max_records / 2;
+	if (lane_stopping(lane) || lane->revoking || lane->open.users_count > many)
+		return true;
+	return refresh_collect(&lane->refresh, &lane->open, task_board_version(lane->ctx.tasks), clock_wall_ms(),
+			       (size_t)(REFRESH_US / each_us) + 1);
+}
+
 static enum status expire(struct lane *lane, struct error *err)
 {
 	enum status status = STATUS_OK;
@@ -559,7 +573,7 @@ void lane_cut(struct lane *lane)
 	if (lane->phase != LANE_RUNNING || !lane->producer || lane->failed || lane->breakage || lane->outcast ||
 	    lane->renew)
 		return;
-	if (!collect_due(lane, now_us)) {
+	if (!collect_due(lane, now_us) || !collect_refreshed(lane)) {
 		(void)error_set_memory(&err);
 		lane_fail(lane, STATUS_MEMORY, &err);
 	}

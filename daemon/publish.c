@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/refresh.h"
 #include "daemon/shard.h"
 #include "io/deadletter.h"
 #include "io/update.h"
@@ -204,8 +205,10 @@ static enum status score(struct publisher *p, size_t n, struct error *err)
 {
 	const int64_t begin_us = clock_monotonic_us();
 	enum status status = scorer_run(p->scorer, p->chosen, n, p->embeddings, err);
+	const double took_us = (double)(clock_monotonic_us() - begin_us);
+	p->user_us += (took_us / (double)n - p->user_us) / 8;
 	if (p->metrics)
-		metrics_observe(p->metrics, METRIC_SCORING_SECONDS, (double)(clock_monotonic_us() - begin_us) / 1e6);
+		metrics_observe(p->metrics, METRIC_SCORING_SECONDS, took_us / 1e6);
 	return status;
 }
 
@@ -218,6 +221,7 @@ static enum status publish_users(struct publisher *p, struct batch *batch, size_
 		status = send_update(p, batch, i, err);
 		if (status == STATUS_OK)
 			status = log_owed(p, batch, p->chosen[i], false, err);
+		p->chosen[i]->scored = refresh_number(p->tasks_version);
 		thinning_published(p->thinning, p->chosen[i], now_us);
 	}
 	return status;

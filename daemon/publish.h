@@ -23,6 +23,7 @@ struct publisher {
 	struct scorer *scorer;    /* likewise */
 	struct metrics *metrics;  /* the lane's; NULL: nothing is counted */
 	uint64_t tasks_version;   /* of the scorer's set */
+	double user_us;           /* what one user's scores took lately */
 	rd_kafka_t *producer;
 	size_t message_bytes; /* the largest dead letter that it sends */
 	size_t batch_bytes;   /* the largest batch that the producer sends; 0: no producer yet */

@@ -81,6 +81,19 @@ static void print_shards(const struct scrape *s, enum derived d, struct buffer *
 			print_shard(s, d, &s->status[i].shards[j], out);
 }
 
+static void print_patches(const struct scrape *s, struct buffer *out)
+{
+	print_head(PATCH_VERSION, out);
+	for (size_t i = 0; s->tasks && i < s->tasks->count; i++) {
+		const struct served *entry = &s->tasks->entries[i];
+		if (entry->patch)
+			metrics_printf(out, "%s{task=\"%s\"} %" PRIu64 "\n", rows[PATCH_VERSION].name,
+				       entry->task->definition.name, entry->patch->version);
+	}
+	print_head(PATCH_SWAPS, out);
+	metrics_printf(out, "%s %" PRIu64 "\n", rows[PATCH_SWAPS].name, s->swaps);
+}
+
 static double cpu_seconds(void)
 {
 	struct timespec t = { 0 };
@@ -141,6 +154,7 @@ void scrape_print(const struct scrape *s, struct buffer *out)
 						 SHARD_PHASE,         RESTORE_PROGRESS, RESTORE_LAG };
 	for (size_t i = 0; i < sizeof by_shard / sizeof by_shard[0]; i++)
 		print_shards(s, by_shard[i], out);
+	print_patches(s, out);
 	print_head(INFO, out);
 	metrics_printf(out, "%s{version=\"%s\",backbone=\"%s\",arch=\"%s\"} 1\n", rows[INFO].name, PETERD_VERSION,
 		       s->backbone, s->arch);

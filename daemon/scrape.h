@@ -5,12 +5,15 @@
 #include "base/buffer.h"
 #include "daemon/lane_status.h"
 #include "daemon/metrics.h"
+#include "daemon/task_set.h"
 
 struct scrape {
 	const struct metrics *metrics;    /* [lanes + 1]: the learner's is the last */
 	const struct lane_status *status; /* [lanes] */
 	size_t lanes;
 	bool ready;
+	const struct task_set *tasks; /* that are served; NULL: none */
+	uint64_t swaps;
 	const char *interactions_topic;
 	const char *labels_topic;
 	const char *backbone; /* hash */

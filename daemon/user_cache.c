@@ -20,6 +20,8 @@ static struct user **oldest_of(struct user_cache *c, const struct user *u)
 
 static void list_remove(struct user_cache *c, struct user *u)
 {
+	if (c->walk == u)
+		c->walk = u->older;
 	*(u->newer ? &u->newer->older : newest_of(c, u)) = u->older;
 	*(u->older ? &u->older->newer : oldest_of(c, u)) = u->newer;
 }
@@ -52,6 +54,7 @@ struct user *user_cache_find(struct user_cache *c, struct shard *shard, struct s
 	struct user *u;
 	HASH_FIND(hh, shard->users, id.data, id.length, u);
 	if (u && !u->husk && u != c->newest) {
+		c->passed_over = c->passed_over || u->scored != c->scored;
 		list_remove(c, u);
 		list_push(c, u);
 	}

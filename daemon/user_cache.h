@@ -28,18 +28,19 @@ struct user {
 	void *state;           /* the trunk's; NULL: none */
 	size_t state_bytes;    /* of `state` */
 	uint32_t layout;       /* the cache's when `state` was given */
-	uint32_t fresh;        /* newest events of the sequence that `state` does not reflect */
-	bool stale;            /* `state` must be rebuilt: an event was placed before the newest */
-	bool embedded;         /* behind `state` lies the embedding of exactly that state */
-	uint64_t batch;        /* number of the newest batch that changed or published it; 0: none */
-	uint64_t changed;      /* number of the newest batch that changed its sequence */
-	int64_t published_us;  /* monotonic time of its last update; meaningful while cooling */
-	bool cooling;          /* in the thinning queue */
-	bool owed;             /* its newest state is not published */
-	bool owed_recorded;    /* the changelog says so */
-	bool husk;             /* its contents are in the store alone */
-	size_t bytes;          /* counted against the budget */
-	struct user *newer;    /* LRU neighbours, or those among the husks */
+	uint32_t scored;  /* by which sets of patches its newest update is scored: refresh.h's number; 0: not known */
+	uint32_t fresh;   /* newest events of the sequence that `state` does not reflect */
+	bool stale;       /* `state` must be rebuilt: an event was placed before the newest */
+	bool embedded;    /* behind `state` lies the embedding of exactly that state */
+	uint64_t batch;   /* number of the newest batch that changed or published it; 0: none */
+	uint64_t changed; /* number of the newest batch that changed its sequence */
+	int64_t published_us; /* monotonic time of its last update; meaningful while cooling */
+	bool cooling;         /* in the thinning queue */
+	bool owed;            /* its newest state is not published */
+	bool owed_recorded;   /* the changelog says so */
+	bool husk;            /* its contents are in the store alone */
+	size_t bytes;         /* counted against the budget */
+	struct user *newer;   /* LRU neighbours, or those among the husks */
 	struct user *older;
 	struct user *cooling_next;
 	struct user *cooling_previous;
@@ -60,6 +61,9 @@ struct user_cache {
 	size_t husks_bytes;       /* of `bytes` */
 	struct user *newest_husk; /* in the order in which they became husks */
 	struct user *oldest_husk;
+	struct user *walk; /* where a refresh goes on among those with contents; NULL: nowhere */
+	uint32_t scored;   /* which users' `scored` needs no refresh */
+	bool passed_over;  /* somebody whose does went to the newest end, behind the walk */
 	uint64_t evictions;
 	size_t owed; /* users that are owed an update */
 };

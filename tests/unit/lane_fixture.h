@@ -42,6 +42,7 @@ static struct lane_fixture {
 	rd_kafka_t *host; /* of the mock cluster, and producer of its records */
 	rd_kafka_mock_cluster_t *cluster;
 	struct backbone *backbone;
+	struct network *net; /* NULL: no test needs it */
 	struct interaction_decoder *decoder;
 	char root[64];
 	int tests; /* topics are named after them */
@@ -179,6 +180,7 @@ static inline void lf_open_context(void)
 	struct error err;
 	lf.ctx = (struct lane_context){ .config = lf.config,
 					.backbone = lf.backbone,
+					.net = lf.net,
 					.decoder = lf.decoder,
 					.metrics = metrics_new(1),
 					.tasks = task_board_new(),

@@ -276,6 +276,7 @@ static void values_are_cross_checked(void **state)
 {
 	refuses_more("group: a b\n", "f.yaml:4: group: must be 1 to 200 of a-z A-Z 0-9 . _ -");
 	refuses_more("instance: \"\"\n", "f.yaml:4: instance: must be 1 to 100 of a-z A-Z 0-9 . _ -");
+	refuses_more("scores: {refresh: never}\n", "f.yaml:4: scores.refresh: must be on_event or on_patch");
 	refuses_more("log_level: loud\n", "f.yaml:4: log_level: must be error, warning, info or debug");
 	refuses_more("updates:\n  topic: a/b\n", "f.yaml:5: updates.topic: must be 1 to 249 of a-z A-Z 0-9 . _ -");
 	refuses_more("updates: {topic: ..}\n", "f.yaml:4: updates.topic: is no name for a topic");

@@ -177,6 +177,11 @@ void patches_close(struct patches *p)
 {
 }
 
+uint64_t patches_swaps(const struct patches *p)
+{
+	return 7;
+}
+
 enum status patches_follow(struct patches *p, const struct task_set *tasks, struct error *err)
 {
 	return STATUS_OK;
@@ -486,6 +491,7 @@ static void http_tells_the_same(void **state)
 	assert_non_null(strstr(answer, " 404 "));
 	get(&c, "/metrics", answer, sizeof answer);
 	assert_non_null(strstr(answer, "\npeterd_ready 0\n"));
+	assert_non_null(strstr(answer, "\npeterd_patch_swaps_total 7\n"));
 	assert_non_null(strstr(answer, "\npeterd_lane_ready{lane=\"0\"} 1\n"));
 	assert_non_null(strstr(answer, "\npeterd_shard_phase{partition=\"4\",phase=\"failed\"} 1\n"));
 	assert_null(strstr(answer, "\npeterd_interactions_total 0\n"));

@@ -110,6 +110,7 @@ static void names_keep_the_conventions(void **state)
 
 static void shards_are_scraped(void **state)
 {
+	static char name[] = "gender";
 	struct metrics *m = metrics_new(2);
 	assert_non_null(m);
 	struct shard_status shards[] = {
@@ -126,7 +127,15 @@ static void shards_are_scraped(void **state)
 		{ .lane = 0, .ready = true, .shards = shards, .count = 2 },
 		{ .lane = 1, .shards = shards + 2, .count = 1 },
 	};
+	struct served_task gender = { .definition = { .name = name } }, bare = { .definition = { .name = name } };
+	struct served_patch third = { .version = 3 };
+	struct task_set *tasks = NULL;
+	struct error err;
+	const struct served served[] = { { &gender, &third }, { &bare, NULL } };
+	assert_int_equal(task_set_new(served, 2, &tasks, &err), STATUS_OK);
 	const struct scrape s = { .metrics = m,
+				  .tasks = tasks,
+				  .swaps = 2,
 				  .status = lanes,
 				  .lanes = 2,
 				  .ready = true,
@@ -151,6 +160,8 @@ static void shards_are_scraped(void **state)
 	assert_null(strstr(text, "peterd_restore_lag{topic=\"in\",partition=\"3\"}"));
 	assert_line(text, "peterd_shard_phase{partition=\"5\",phase=\"restoring\"} 1");
 	assert_line(text, "peterd_info{version=\"" PETERD_VERSION "\",backbone=\"abc\",arch=\"nextitnet\"} 1");
+	assert_line(text, "peterd_patch_version{task=\"gender\"} 3");
+	assert_line(text, "peterd_patch_swaps_total 2");
 	const char *rss = strstr(text, "\nprocess_resident_memory_bytes ");
 	assert_non_null(rss);
 	assert_true(strtod(rss + strlen("\nprocess_resident_memory_bytes "), NULL) > 1e6);
@@ -159,6 +170,10 @@ static void shards_are_scraped(void **state)
 	double began = strtod(start + strlen("\nprocess_start_time_seconds "), NULL);
 	assert_true(fabs(began - (double)time(NULL)) < 300);
 	buffer_free(&out);
+	gender.holders++; /* they are this function's */
+	bare.holders++;
+	third.holders++;
+	task_set_release(tasks);
 	metrics_free(m);
 }
 
