@@ -54,7 +54,7 @@ static enum status server(struct error *err)
 static enum status scraping(struct error *err)
 {
 	struct buffer out = { 0 };
-	struct metrics *m = metrics_new(1);
+	struct metrics *m = metrics_new(2);
 	if (!m)
 		return STATUS_MEMORY;
 	struct lane_status lane = { 0 };

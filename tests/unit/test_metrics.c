@@ -111,7 +111,7 @@ static void names_keep_the_conventions(void **state)
 static void shards_are_scraped(void **state)
 {
 	static char name[] = "gender";
-	struct metrics *m = metrics_new(2);
+	struct metrics *m = metrics_new(3);
 	assert_non_null(m);
 	struct shard_status shards[] = {
 		{ .partition = 3, .phase = SHARD_LIVE, .position = 90, .end_offset = 100, .labels_assigned = true },
