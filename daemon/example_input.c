@@ -42,7 +42,9 @@ void example_input_free(struct example_input *in)
 
 bool example_input_fits(const struct served_task *task, const struct example *example)
 {
-	return example->forget || (example->text.data == NULL) == (task->spec.type == PATCH_REGRESSION);
+	if (example->kind == EXAMPLE_TEXT || example->kind == EXAMPLE_NUMBER)
+		return (example->kind == EXAMPLE_NUMBER) == (task->spec.type == PATCH_REGRESSION);
+	return example->kind == EXAMPLE_FORGET;
 }
 
 static bool is_text(struct slice s, const char *text)
@@ -113,16 +115,17 @@ enum status example_input_take(struct example_input *in, const struct served_tas
 			       struct taken_example *ret, struct error *err)
 {
 	const bool inside = setup->lineage.net != NULL;
-	enum status status = inside && !example->forget ? read_items(in, example->events, err) : STATUS_OK;
+	enum status status =
+		inside && example->kind != EXAMPLE_FORGET ? read_items(in, example->events, err) : STATUS_OK;
 	if (status != STATUS_OK)
 		return status;
-	const size_t past = example->forget ? 0
-			    : inside        ? in->past.length * sizeof *in->items
-					    : row_floats(in, setup, task) * sizeof(float);
+	const size_t past = example->kind == EXAMPLE_FORGET ? 0
+			    : inside                        ? in->past.length * sizeof *in->items
+							    : row_floats(in, setup, task) * sizeof(float);
 	char *memory = calloc(1, past + example->text.length + 1);
 	if (!memory)
 		return error_set_memory(err);
-	if (!example->forget)
+	if (example->kind != EXAMPLE_FORGET)
 		status = fill(in, task, setup, example, memory, err);
 	if (status != STATUS_OK) {
 		free(memory);
@@ -132,7 +135,7 @@ enum status example_input_take(struct example_input *in, const struct served_tas
 		memcpy(memory + past, example->text.data, example->text.length);
 	ret->memory = memory;
 	ret->example = (struct learner_example){
-		.kind = example->forget ? LEARNER_FORGET : LEARNER_LABEL,
+		.kind = example->kind == EXAMPLE_FORGET ? LEARNER_FORGET : LEARNER_LABEL,
 		.offset = offset,
 		.user = hash_item(example->user_id.data, example->user_id.length),
 		.label = memory + past,

@@ -18,7 +18,7 @@ struct taken_example {
 	void *memory;                   /* free() is the caller's */
 };
 
-/* Whether the label is of the kind that the task predicts: one of an older definition may not be. Forgets always are. */
+/* Whether it is for a learner to take, and the label of the kind that the task predicts: one of an older definition may not be. */
 bool example_input_fits(const struct served_task *task, const struct example *example);
 
 /* An example that fits, read at this offset. Errors: STATUS_DATA (its events are damaged), STATUS_MEMORY. */

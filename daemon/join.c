@@ -117,6 +117,7 @@ static enum status add(const struct shard *shard, const struct shard_context *ct
 	uint32_t length = before < wanted ? before : wanted;
 	const struct sequence past = { .events = u->sequence.events + (before - length), .length = length };
 	const struct example example = {
+		.kind = label->text.data ? EXAMPLE_TEXT : EXAMPLE_NUMBER,
 		.user_id = label->user_id,
 		.timestamp_ms = label->timestamp_ms,
 		.text = label->text,
@@ -173,7 +174,7 @@ enum status join_forget(const struct shard *shard, const struct shard_context *c
 			struct slice user_id, int64_t offset, struct error *err)
 {
 	const struct example example = {
-		.user_id = user_id, .forget = true, .partition = shard->partition, .offset = offset
+		.kind = EXAMPLE_FORGET, .user_id = user_id, .partition = shard->partition, .offset = offset
 	};
 	enum status status = STATUS_OK;
 	for (size_t i = 0; ctx->tasks && i < ctx->tasks->count && status == STATUS_OK; i++)

@@ -6,19 +6,23 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go in and out as they lie in memory");
 
-enum { BRANCH_FORGET, BRANCH_TEXT, BRANCH_NUMBER, BRANCHES };
+enum { REQUEST_ROLLBACK, REQUESTS }; /* symbols of the schema's enum */
+
+/* Branches of the union `label`. */
+static const enum example_kind kinds[] = { EXAMPLE_FORGET, EXAMPLE_TEXT, EXAMPLE_NUMBER, EXAMPLE_ROLLBACK };
+static const int64_t branches[] = {
+	[EXAMPLE_FORGET] = 0, [EXAMPLE_TEXT] = 1, [EXAMPLE_NUMBER] = 2, [EXAMPLE_ROLLBACK] = 3
+};
 
 static void append_label(struct buffer *out, const struct example *e)
 {
-	if (e->forget) {
-		buffer_append_varint(out, BRANCH_FORGET);
-		return;
-	}
-	buffer_append_varint(out, e->text.data ? BRANCH_TEXT : BRANCH_NUMBER);
-	if (e->text.data)
+	buffer_append_varint(out, branches[e->kind]);
+	if (e->kind == EXAMPLE_TEXT)
 		buffer_append_text(out, e->text);
-	else
+	else if (e->kind == EXAMPLE_NUMBER)
 		buffer_append(out, &e->number, sizeof e->number);
+	else if (e->kind == EXAMPLE_ROLLBACK)
+		buffer_append_varint(out, REQUEST_ROLLBACK);
 }
 
 void example_encode_head(const struct example *e, struct buffer *out)
@@ -49,12 +53,20 @@ void example_encode(const struct example *e, struct buffer *out)
 static bool walk_label(struct avro_cursor *c, struct example *e)
 {
 	int64_t branch;
-	if (!avro_cursor_index(c, BRANCHES, &branch))
+	int64_t request;
+	if (!avro_cursor_index(c, EXAMPLE_KINDS, &branch))
 		return false;
-	e->forget = branch == BRANCH_FORGET;
-	if (branch == BRANCH_TEXT)
+	e->kind = kinds[branch];
+	switch (e->kind) {
+	case EXAMPLE_TEXT:
 		return avro_cursor_text(c, &e->text);
-	return e->forget || avro_cursor_copy(c, &e->number, sizeof e->number);
+	case EXAMPLE_NUMBER:
+		return avro_cursor_copy(c, &e->number, sizeof e->number);
+	case EXAMPLE_ROLLBACK:
+		return avro_cursor_index(c, REQUESTS, &request);
+	default:
+		return true;
+	}
 }
 
 static bool walk(struct avro_cursor *c, struct example *e)

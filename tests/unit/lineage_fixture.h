@@ -108,7 +108,8 @@ static void record_example(int i, const struct served_task *task, uint64_t *rand
 	sequence_encode(&past, &events);
 	sequence_free(&past);
 	(void)snprintf(user, sizeof user, "u%d", i % 100);
-	struct example e = { .task = text(task->definition.name),
+	struct example e = { .kind = floats > 0 ? EXAMPLE_TEXT : EXAMPLE_NUMBER,
+			     .task = text(task->definition.name),
 			     .definition = text(task->hash),
 			     .backbone = text(backbone_hash(fx.backbone)),
 			     .user_id = text(user),
@@ -118,7 +119,7 @@ static void record_example(int i, const struct served_task *task, uint64_t *rand
 			     .events = { events.data, events.length },
 			     .states = { (const uint8_t *)states, floats * sizeof *states } };
 	if (i % 50 == 49)
-		e.forget = true;
+		e.kind = EXAMPLE_FORGET;
 	example_encode(&e, &fx.examples[i].bytes);
 	fx.examples[i].offset = FIRST + 2 * i; /* other tasks' lie between */
 	buffer_free(&events);

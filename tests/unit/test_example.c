@@ -95,12 +95,14 @@ static void avro_reads_what_it_encodes(void **state)
 {
 	struct example e = some();
 	assert_avro_reads(&e, 1);
-	e.text = (struct slice){ NULL, 0 };
+	e.kind = EXAMPLE_NUMBER;
 	e.number = -3.5;
 	assert_avro_reads(&e, 2);
-	e.forget = true;
 	e.events = e.states = (struct slice){ NULL, 0 };
+	e.kind = EXAMPLE_FORGET;
 	assert_avro_reads(&e, 0);
+	e.kind = EXAMPLE_ROLLBACK;
+	assert_avro_reads(&e, 3);
 }
 
 static struct example decoded(const struct example *e, struct buffer *out)
@@ -124,16 +126,20 @@ static void decodes_what_it_encodes(void **state)
 	assert_int_equal(got.timestamp_ms, e.timestamp_ms);
 	assert_int_equal(got.partition, 3);
 	assert_int_equal(got.offset, 70000);
-	assert_true(got.weight == 0.25F && !got.forget);
+	assert_int_equal(got.kind, EXAMPLE_TEXT);
+	assert_true(got.weight == 0.25F);
 	assert_int_equal(got.states.length, sizeof states);
 	assert_memory_equal(got.states.data, states, sizeof states);
-	e.text = (struct slice){ NULL, 0 };
+	e.kind = EXAMPLE_NUMBER;
 	e.number = 1e-300;
 	got = decoded(&e, &out);
+	assert_int_equal(got.kind, EXAMPLE_NUMBER);
 	assert_null(got.text.data);
 	assert_true(got.number == 1e-300);
-	e.forget = true;
-	assert_true(decoded(&e, &out).forget);
+	e.kind = EXAMPLE_FORGET;
+	assert_int_equal(decoded(&e, &out).kind, EXAMPLE_FORGET);
+	e.kind = EXAMPLE_ROLLBACK;
+	assert_int_equal(decoded(&e, &out).kind, EXAMPLE_ROLLBACK);
 	buffer_free(&out);
 }
 

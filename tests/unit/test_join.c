@@ -116,10 +116,11 @@ static void an_example_says_whose_it_is(void **state)
 	assert_int_equal(e.timestamp_ms, 200);
 	assert_int_equal(e.partition, SHARD_FIXTURE_PARTITION);
 	assert_int_equal(e.offset + 1, fx.shard->position.labels);
-	assert_true(e.weight == 0.5F && !e.forget);
+	assert_int_equal(e.kind, EXAMPLE_TEXT);
+	assert_true(e.weight == 0.5F);
 	join("age", "u", 200, NULL, 31.5);
 	e = last_example(&bytes);
-	assert_null(e.text.data);
+	assert_int_equal(e.kind, EXAMPLE_NUMBER);
 	assert_true(e.number == 31.5);
 	assert_int_equal(fx.batch.labels, 2);
 	assert_int_equal(fx.batch.examples_count, 2);
@@ -192,7 +193,7 @@ static void every_task_hears_who_is_forgotten(void **state)
 	fx_tombstone("u");
 	assert_int_equal(fx.batch.examples_count, 3);
 	const struct example e = last_example(&bytes);
-	assert_true(e.forget);
+	assert_int_equal(e.kind, EXAMPLE_FORGET);
 	assert_text(e.task, "gender"); /* in the order of names */
 	assert_text(e.user_id, "u");
 	assert_int_equal(e.offset, 1);
