@@ -5,6 +5,7 @@
 #include "daemon/task_fit.h"
 #include "io/task_record.h"
 #include "io/task_topic.h"
+#include "io/topic_write.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
@@ -100,9 +101,9 @@ static enum status offer(struct tasks *t, const struct config_task *task, int ti
 	if (known)
 		return STATUS_OK;
 	task_record_encode(task, &value);
-	const struct task_change change = { text(task->name), { value.data, value.length }, RD_KAFKA_PARTITION_UA };
-	enum status status =
-		value.failed ? error_set_memory(err) : task_topic_write(t->config, &change, 1, timeout_ms, err);
+	const struct topic_change change = { text(task->name), { value.data, value.length }, RD_KAFKA_PARTITION_UA };
+	enum status status = value.failed ? error_set_memory(err)
+					  : topic_write(t->config, t->config->tasks_topic, &change, 1, timeout_ms, err);
 	buffer_free(&value);
 	return status;
 }

@@ -1,6 +1,7 @@
 #include "io/patch_topic.h"
 
 #include "base/clock.h"
+#include "io/topic_write.h"
 #include "io/topics.h"
 
 #include <stdlib.h>
@@ -141,17 +142,6 @@ void patch_writer_close(struct patch_writer *w)
 	free(w);
 }
 
-static enum status refuse(const struct patch_writer *w, rd_kafka_resp_err_t code, struct error *err)
-{
-	enum status status = STATUS_UNAVAILABLE;
-	if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		status = STATUS_DATA;
-	else if (code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
-		 code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-		status = STATUS_CONFIG;
-	return error_set(err, status, "topic %s: %s", rd_kafka_topic_name(w->topic), rd_kafka_err2str(code));
-}
-
 /* value.data NULL: a tombstone. */
 static enum status produce(struct patch_writer *w, int32_t partition, const struct patch_key *key, struct slice value,
 			   struct error *err)
@@ -166,7 +156,7 @@ static enum status produce(struct patch_writer *w, int32_t partition, const stru
 			break;
 		w->drain(w->arg, QUEUE_FULL_WAIT_MS);
 	}
-	return refuse(w, rd_kafka_last_error(), err);
+	return topic_write_refused(rd_kafka_topic_name(w->topic), rd_kafka_last_error(), err);
 }
 
 /* Says where the bytes go. */

@@ -1,6 +1,6 @@
-/* The tasks topic: followed from its beginning into a table, and written to.
+/* The tasks topic, followed from its beginning into a table. What writes to it is io/topic_write.h.
  *
- * One thread. Opening and writing block up to their time-outs, polling as long as it is told: with 0, not at all. Nothing
+ * One thread. Opening blocks up to its time-out, polling as long as it is told: with 0, not at all. Nothing
  * belongs to a group: every process reads every partition. Partitions that are added later are not seen until it is opened anew. */
 #ifndef IO_TASK_TOPIC_H
 #define IO_TASK_TOPIC_H
@@ -28,17 +28,5 @@ bool task_topic_caught_up(const struct task_topic *t); /* everything is read tha
 enum status task_topic_catch_up(struct task_topic *t, int timeout_ms, struct error *err) MUST_CHECK;
 
 const struct task_table *task_topic_table(const struct task_topic *t);
-
-struct task_change {
-	struct slice key;
-	struct slice value; /* data NULL: a tombstone */
-	/* where the key's newest record stands, so that compaction sees both; RD_KAFKA_PARTITION_UA: by the key's hash */
-	int32_t partition;
-};
-
-/* Writes the records and waits until brokers have them. Errors: STATUS_DATA (one is too large), STATUS_CONFIG (the topic is missing
- * or may not be written to), STATUS_UNAVAILABLE; some may have been written then. */
-enum status task_topic_write(const struct config *config, const struct task_change changes[], size_t count,
-			     int timeout_ms, struct error *err) MUST_CHECK;
 
 #endif

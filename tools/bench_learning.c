@@ -7,7 +7,7 @@
 #include "io/label.h"
 #include "io/patch_topic.h"
 #include "io/task_record.h"
-#include "io/task_topic.h"
+#include "io/topic_write.h"
 #include "io/update.h"
 #include "tools/bench_waits.h"
 #include "tools/ctl.h"
@@ -159,11 +159,12 @@ static enum status put_task(struct bench *b, const struct script *s, struct erro
 		return status;
 	buffer_clear(&b->value);
 	task_record_encode(&file->tasks[0], &b->value);
-	const struct task_change change = { { (const uint8_t *)s->name, strlen(s->name) },
-					    { b->value.data, b->value.length },
-					    RD_KAFKA_PARTITION_UA };
+	const struct topic_change change = { { (const uint8_t *)s->name, strlen(s->name) },
+					     { b->value.data, b->value.length },
+					     RD_KAFKA_PARTITION_UA };
 	status = b->value.failed ? error_set_memory(err)
-				 : task_topic_write(site_config(b->site), &change, 1, TIMEOUT_MS, err);
+				 : topic_write(site_config(b->site), site_config(b->site)->tasks_topic, &change, 1,
+					       TIMEOUT_MS, err);
 	config_free(file);
 	return status;
 }

@@ -38,6 +38,16 @@ struct ctl_option {
 	int64_t high; /* CTL_WHOLE */
 };
 
+/* Options that several commands have: their rows, given where the value goes. */
+#define CTL_OPTION_CONFIG(target)                                                                                      \
+	{                                                                                                              \
+		"config", CTL_TEXT, true, target, "FILE", "the daemon's configuration", 0, 0                           \
+	}
+#define CTL_OPTION_TIMEOUT(target)                                                                                     \
+	{                                                                                                              \
+		"timeout-ms", CTL_WHOLE, false, target, "MS", "give up after this; default 30000", 100, 3600000        \
+	}
+
 struct ctl_usage {
 	const char *name;        /* "embed", "topics create" */
 	const char *operands;    /* "FILE", "" for none */
@@ -96,6 +106,7 @@ enum status ctl_embed(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_evaluate(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_inspect(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_schema(int argc, char **argv, struct error *err) MUST_CHECK;
+enum status ctl_patch(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_task(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_deadletter(int argc, char **argv, struct error *err) MUST_CHECK;
 enum status ctl_demo(int argc, char **argv, struct error *err) MUST_CHECK;

@@ -3,6 +3,7 @@
 
 #include "base/plural.h"
 #include "io/deadletter.h"
+#include "tools/line.h"
 #include "tools/requeue.h"
 #include "tools/scan.h"
 
@@ -55,32 +56,21 @@ static enum status print_json(const rd_kafka_message_t *message, const struct de
 	set_bytes(object, "value_base64", message->payload, message->len);
 	(void)json_object_set_new(object, "letter_partition", json_integer(message->partition));
 	(void)json_object_set_new(object, "letter_offset", json_integer(message->offset));
-	int failed = json_dumpf(object, stdout, JSON_COMPACT);
-	json_decref(object);
-	return failed || putchar('\n') == EOF ? error_set_errno(err, "standard output") : STATUS_OK;
-}
-
-/* Text for a terminal: what is no printable ASCII becomes a dot. */
-static void print_safe(struct slice text, size_t most)
-{
-	for (size_t i = 0; i < text.length && i < most; i++)
-		(void)putchar(text.data[i] >= ' ' && text.data[i] < 127 ? text.data[i] : '.');
-	if (text.length > most)
-		printf("...");
+	return line_json(object, 17, err);
 }
 
 static void print_line(const rd_kafka_message_t *message, const struct deadletter_info *info)
 {
 	struct slice key = { message->key, message->key_len };
-	print_safe(info->reason, 40);
+	line_safe(info->reason, 40);
 	printf("  ");
-	print_safe(info->topic, 249);
+	line_safe(info->topic, 249);
 	printf("[%d]@%lld  key ", info->partition, (long long)info->offset);
-	print_safe(key, 40);
+	line_safe(key, 40);
 	printf("  %zu bytes  ", message->len);
 	if (info->attempts > 1)
 		printf("attempt %lld  ", (long long)info->attempts);
-	print_safe(info->detail, 200);
+	line_safe(info->detail, 200);
 	printf("\n");
 }
 
@@ -144,7 +134,7 @@ static enum status run_list(int argc, char **argv, struct error *err)
 	const char *config_path = NULL;
 	struct list l = { .json = false };
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
+		CTL_OPTION_CONFIG(&config_path),
 		{ "reason", CTL_TEXT, false, &l.reason, "R", "only letters of this reason", 0, 0 },
 		{ "limit", CTL_WHOLE, false, &l.limit, "N", "at most so many", 1, INT64_MAX },
 		{ "json", CTL_FLAG, false, &l.json, NULL, "an object a line, with key and value in base64", 0, 0 },
@@ -179,7 +169,7 @@ static enum status run_requeue(int argc, char **argv, struct error *err)
 	const char *reason = NULL;
 	bool dry_run = false;
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
+		CTL_OPTION_CONFIG(&config_path),
 		{ "reason", CTL_TEXT, false, &reason, "R", "only letters of this reason", 0, 0 },
 		{ "dry-run", CTL_FLAG, false, &dry_run, NULL, "say what would be re-submitted", 0, 0 },
 	};

@@ -3,6 +3,7 @@
 
 #include "io/task_record.h"
 #include "io/task_topic.h"
+#include "io/topic_write.h"
 #include "tools/task_view.h"
 
 #include <librdkafka/rdkafka.h>
@@ -44,10 +45,9 @@ static enum status run_list(int argc, char **argv, struct error *err)
 {
 	struct task_command c = { .timeout_ms = 30000 };
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &c.config_path, "FILE", "the daemon's configuration", 0, 0 },
+		CTL_OPTION_CONFIG(&c.config_path),
 		{ "json", CTL_FLAG, false, &c.json, NULL, "an object a line, with every key", 0, 0 },
-		{ "timeout-ms", CTL_WHOLE, false, &c.timeout_ms, "MS", "give up after this; default 30000", 100,
-		  3600000 },
+		CTL_OPTION_TIMEOUT(&c.timeout_ms),
 	};
 	const struct ctl_usage usage = {
 		"task list",
@@ -81,8 +81,8 @@ struct put {
 	size_t files_count;
 	const struct config_task **tasks; /* [count], of the files */
 	size_t count;
-	struct buffer *values;       /* [count] */
-	struct task_change *changes; /* [changes_count]: those that the topic does not have as they are */
+	struct buffer *values;        /* [count] */
+	struct topic_change *changes; /* [changes_count]: those that the topic does not have as they are */
 	size_t changes_count;
 	bool *changed; /* [count] */
 };
@@ -170,9 +170,9 @@ static enum status choose_changes(struct put *p, struct error *err)
 		p->changed[i] = !same;
 		if (!same)
 			p->changes[p->changes_count++] =
-				(struct task_change){ key,
-						      { p->values[i].data, p->values[i].length },
-						      entry ? entry->place.partition : RD_KAFKA_PARTITION_UA };
+				(struct topic_change){ key,
+						       { p->values[i].data, p->values[i].length },
+						       entry ? entry->place.partition : RD_KAFKA_PARTITION_UA };
 	}
 	return STATUS_OK;
 }
@@ -206,7 +206,8 @@ static enum status put_all(struct put *p, struct error *err)
 	if (!status)
 		status = choose_changes(p, err);
 	if (!status && p->changes_count)
-		status = task_topic_write(c->config, p->changes, p->changes_count, (int)c->timeout_ms, err);
+		status = topic_write(c->config, c->config->tasks_topic, p->changes, p->changes_count,
+				     (int)c->timeout_ms, err);
 	return status ? status : say_put(p, err);
 }
 
@@ -214,9 +215,8 @@ static enum status run_put(int argc, char **argv, struct error *err)
 {
 	struct put p = { .command = { .timeout_ms = 30000 } };
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &p.command.config_path, "FILE", "the daemon's configuration", 0, 0 },
-		{ "timeout-ms", CTL_WHOLE, false, &p.command.timeout_ms, "MS", "give up after this; default 30000", 100,
-		  3600000 },
+		CTL_OPTION_CONFIG(&p.command.config_path),
+		CTL_OPTION_TIMEOUT(&p.command.timeout_ms),
 	};
 	const struct ctl_usage usage = {
 		"task put",
@@ -276,7 +276,7 @@ static enum status refuse_unknown(const struct task_command *c, const char *name
 
 static enum status remove_all(struct task_command *c, char **names, size_t count, struct error *err)
 {
-	struct task_change changes[FILES_MOST];
+	struct topic_change changes[FILES_MOST];
 	enum status status = open_topic(c, err);
 	for (size_t i = 0; i < count && !status; i++) {
 		const struct slice key = name_slice(names[i]);
@@ -284,10 +284,10 @@ static enum status remove_all(struct task_command *c, char **names, size_t count
 		if (!entry || entry->state == TASK_REMOVED)
 			status = refuse_unknown(c, names[i], err);
 		else
-			changes[i] = (struct task_change){ key, { NULL, 0 }, entry->place.partition };
+			changes[i] = (struct topic_change){ key, { NULL, 0 }, entry->place.partition };
 	}
 	if (!status)
-		status = task_topic_write(c->config, changes, count, (int)c->timeout_ms, err);
+		status = topic_write(c->config, c->config->tasks_topic, changes, count, (int)c->timeout_ms, err);
 	for (size_t i = 0; i < count && !status; i++)
 		printf("%s: removed\n", names[i]);
 	return status;
@@ -297,9 +297,8 @@ static enum status run_remove(int argc, char **argv, struct error *err)
 {
 	struct task_command c = { .timeout_ms = 30000 };
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &c.config_path, "FILE", "the daemon's configuration", 0, 0 },
-		{ "timeout-ms", CTL_WHOLE, false, &c.timeout_ms, "MS", "give up after this; default 30000", 100,
-		  3600000 },
+		CTL_OPTION_CONFIG(&c.config_path),
+		CTL_OPTION_TIMEOUT(&c.timeout_ms),
 	};
 	const struct ctl_usage usage = {
 		"task remove",

@@ -32,7 +32,7 @@ enum status ctl_topics(int argc, char **argv, struct error *err)
 	int64_t partitions = 0;
 	int64_t timeout_ms = 30000;
 	const struct ctl_option options[] = {
-		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
+		CTL_OPTION_CONFIG(&config_path),
 		{ "partitions", CTL_WHOLE, false, &partitions, "N",
 		  "partitions of missing inputs; default: as the other input, or 6", 1, 100000 },
 		{ "timeout-ms", CTL_WHOLE, false, &timeout_ms, "MS",

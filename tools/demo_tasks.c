@@ -3,7 +3,7 @@
 #include "io/label.h"
 #include "io/patch_topic.h"
 #include "io/task_record.h"
-#include "io/task_topic.h"
+#include "io/topic_write.h"
 #include "tools/demo_series.h"
 
 #include <math.h>
@@ -116,10 +116,11 @@ static enum status put(struct demo_tasks *t, struct demo_task *task, double now_
 		return status;
 	buffer_clear(&t->value);
 	task_record_encode(&file->tasks[0], &t->value);
-	const struct task_change change = { { (const uint8_t *)s->name, strlen(s->name) },
-					    { t->value.data, t->value.length },
-					    RD_KAFKA_PARTITION_UA };
-	status = t->value.failed ? error_set_memory(err) : task_topic_write(t->config, &change, 1, TIMEOUT_MS, err);
+	const struct topic_change change = { { (const uint8_t *)s->name, strlen(s->name) },
+					     { t->value.data, t->value.length },
+					     RD_KAFKA_PARTITION_UA };
+	status = t->value.failed ? error_set_memory(err)
+				 : topic_write(t->config, t->config->tasks_topic, &change, 1, TIMEOUT_MS, err);
 	(void)snprintf(text, sizeof text, "%-8s put on the tasks topic: %s, %s patch", s->name, file->tasks[0].type,
 		       file->tasks[0].insertion);
 	config_free(file);

@@ -23,7 +23,7 @@ enum status demo_tasks_open(const struct config *config, struct simulation *simu
 			    struct demo_tasks **ret, struct error *err) MUST_CHECK;
 void demo_tasks_close(struct demo_tasks *t); /* NULL is fine */
 
-/* Puts the tasks whose time has come; lets the answers change when it has. Errors: those of task_topic_write. */
+/* Puts the tasks whose time has come; lets the answers change when it has. Errors: those of topic_write. */
 enum status demo_tasks_begin(struct demo_tasks *t, double now_s, struct error *err) MUST_CHECK;
 
 /* One label of a user whose newest event is older than time_ms, for the tasks in turn; none of those who never answer.

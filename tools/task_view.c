@@ -1,14 +1,14 @@
 #include "tools/task_view.h"
 
 #include "base/plural.h"
+#include "tools/line.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 struct view {
-	const char *name; /* [name_length], any bytes */
-	size_t name_length;
+	struct slice name; /* any bytes */
 	const char *state;
 	const char *source;
 	const char *reason;             /* NULL: none */
@@ -61,14 +61,14 @@ static json_t *value_json(const struct config_task *task, enum task_key key)
 
 static void set_text(json_t *object, const char *name, const char *text)
 {
-	(void)json_object_set_new(object, name, text ? json_string(text) : json_null());
+	(void)json_object_set_new(object, name, line_text(text));
 }
 
 /* A name that is not UTF-8 is null. */
 static enum status print_json(const struct view *v, struct error *err)
 {
 	json_t *object = json_object();
-	json_t *name = json_stringn(v->name, v->name_length);
+	json_t *name = json_stringn((const char *)v->name.data, v->name.length);
 	(void)json_object_set_new(object, "name", name ? name : json_null());
 	set_text(object, "state", v->state);
 	set_text(object, "reason", v->reason);
@@ -81,25 +81,14 @@ static enum status print_json(const struct view *v, struct error *err)
 		(void)json_object_set_new(object, "partition", json_integer(v->place->partition));
 		(void)json_object_set_new(object, "offset", json_integer(v->place->offset));
 	}
-	int failed = json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15));
-	json_decref(object);
-	return failed || putchar('\n') == EOF ? error_set_errno(err, "standard output") : STATUS_OK;
+	return line_json(object, 15, err);
 }
 
 /* ---- text ---- */
 
-/* For a terminal: what is no printable ASCII becomes a dot. */
-static void print_safe(const char *text, size_t length, size_t most)
-{
-	for (size_t i = 0; i < length && i < most; i++)
-		(void)putchar(text[i] >= ' ' && text[i] < 127 ? text[i] : '.');
-	if (length > most)
-		printf("...");
-}
-
 static enum status print_line(const struct view *v, struct error *err)
 {
-	print_safe(v->name, v->name_length, 100);
+	line_safe(v->name, 100);
 	printf("  %s", v->state);
 	if (v->task) {
 		printf("  %s %s  definition %.12s", v->task->insertion, v->task->type, v->definition);
@@ -111,7 +100,7 @@ static enum status print_line(const struct view *v, struct error *err)
 	printf("  from %s", v->source);
 	if (v->reason) {
 		printf("  ");
-		print_safe(v->reason, strlen(v->reason), 300);
+		line_safe((struct slice){ (const uint8_t *)v->reason, strlen(v->reason) }, 300);
 	}
 	return putchar('\n') == EOF ? error_set_errno(err, "standard output") : STATUS_OK;
 }
@@ -133,8 +122,7 @@ static enum status show_entry(const struct task_entry *entry, const struct confi
 		[TASK_VALID] = "valid", [TASK_REFUSED] = "refused", [TASK_REMOVED] = "removed"
 	};
 	char reason[512];
-	struct view v = { .name = entry->key,
-			  .name_length = entry->key_length,
+	struct view v = { .name = { (const uint8_t *)entry->key, entry->key_length },
 			  .state = states[entry->state],
 			  .source = "topic",
 			  .reason = entry->reason,
@@ -161,12 +149,9 @@ static enum status show_configured(const struct config_task *task, const struct 
 	enum status status = config_task_hash(task, definition, err);
 	if (status)
 		return status;
-	const struct view v = { .name = task->name,
-				.name_length = key.length,
-				.state = "valid",
-				.source = "configuration",
-				.task = task,
-				.definition = definition };
+	const struct view v = {
+		.name = key, .state = "valid", .source = "configuration", .task = task, .definition = definition
+	};
 	return json ? print_json(&v, err) : print_line(&v, err);
 }
 

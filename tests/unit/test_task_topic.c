@@ -3,6 +3,7 @@
 
 #include "io/broker.h"
 #include "io/task_record.h"
+#include "io/topic_write.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,10 +55,10 @@ static void put(struct place *p, const char *name, int bottleneck, int32_t parti
 		       bottleneck ? bottleneck : 1);
 	assert_int_equal(config_parse_tasks("t", yaml, strlen(yaml), &c, &err), STATUS_OK);
 	task_record_encode(&c->tasks[0], &value);
-	const struct task_change change = { text(name),
-					    { bottleneck ? value.data : NULL, bottleneck ? value.length : 0 },
-					    partition };
-	if (task_topic_write(p->config, &change, 1, WAIT_MS, &err))
+	const struct topic_change change = { text(name),
+					     { bottleneck ? value.data : NULL, bottleneck ? value.length : 0 },
+					     partition };
+	if (topic_write(p->config, p->config->tasks_topic, &change, 1, WAIT_MS, &err))
 		fail_msg("%s", err.text);
 	config_free(c);
 	buffer_free(&value);
@@ -147,8 +148,8 @@ static void nobody_answers(void **state)
 	struct error err = { 0 };
 	assert_int_equal(config_parse("t", yaml, sizeof yaml - 1, &c, &err), STATUS_OK);
 	assert_int_equal(task_topic_open(c, 300, &t, &err), STATUS_UNAVAILABLE);
-	const struct task_change change = { text("a"), { NULL, 0 }, 0 };
-	assert_int_equal(task_topic_write(c, &change, 1, 300, &err), STATUS_UNAVAILABLE);
+	const struct topic_change change = { text("a"), { NULL, 0 }, 0 };
+	assert_int_equal(topic_write(c, c->tasks_topic, &change, 1, 300, &err), STATUS_UNAVAILABLE);
 	assert_non_null(strstr(err.text, "no answer in time"));
 	config_free(c);
 }
