@@ -18,7 +18,7 @@
 struct replay {
 	const struct config *config;
 	struct feed *feed;
-	struct events_file *events;
+	struct events_file *events; /* NULL: none */
 	struct labels_file *labels; /* NULL: none */
 	struct events_row event;
 	struct labels_row label;
@@ -36,7 +36,7 @@ struct replay {
 
 static enum status next_event(struct replay *r, struct error *err)
 {
-	return events_file_next(r->events, &r->event, &r->more_events, err);
+	return r->events ? events_file_next(r->events, &r->event, &r->more_events, err) : STATUS_OK;
 }
 
 static enum status next_label(struct replay *r, struct error *err)
@@ -120,7 +120,8 @@ static enum status send_label(struct replay *r, struct error *err)
 	return next_label(r, err);
 }
 
-/* Both files in the order of their timestamps, each in its own order of lines; a label without one comes last. */
+/* Both files in the order of their timestamps, each in its own order of lines; a label without one comes last: after the events,
+ * or now. */
 static enum status send_all(struct replay *r, struct error *err)
 {
 	enum status status = next_event(r, err);
@@ -136,7 +137,7 @@ static enum status send_all(struct replay *r, struct error *err)
 						r->event.timestamp_ms <= r->label.timestamp_ms);
 		status = event ? send_event(r, err) : send_label(r, err);
 		if (((r->sent_events + r->sent_labels) & 255) == 0 || r->rate > 0) {
-			r->progress.share = events_file_share(r->events);
+			r->progress.share = r->events ? events_file_share(r->events) : -1;
 			ctl_progress_show(&r->progress, feed_delivered(r->feed));
 		}
 	}
@@ -146,13 +147,14 @@ static enum status send_all(struct replay *r, struct error *err)
 static enum status check_topics(const struct replay *r, struct error *err)
 {
 	struct topics topics;
-	if (r->config->interactions_schema[0])
+	if (r->events && r->config->interactions_schema[0])
 		return config_fault(r->config, "interactions.schema", err,
 				    "replay writes peterd's own Interaction, which this schema does not read; leave it "
 				    "empty for a topic that replay fills");
 	enum status status = topics_read(r->config, 10000, &topics, err);
 	for (enum topic topic = TOPIC_INTERACTIONS; topic <= TOPIC_LABELS && !status; topic++)
-		if (topics.partitions[topic] == 0 && (topic == TOPIC_INTERACTIONS || r->labels))
+		if (topics.partitions[topic] == 0 &&
+		    (topic == TOPIC_INTERACTIONS ? r->events != NULL : r->labels != NULL))
 			status = error_set(err, STATUS_CONFIG, "topic %s is missing", topic_name(r->config, topic));
 	return status;
 }
@@ -190,21 +192,21 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 	const char *config_path = NULL;
 	struct replay r = { .more_events = false };
 	const struct ctl_option options[] = {
-		{ "events", CTL_TEXT, true, &events, "FILE",
+		{ "events", CTL_TEXT, false, &events, "FILE",
 		  "CSV or TSV with user_id, item_id, timestamp, event_type; -: stdin", 0, 0 },
 		{ "labels", CTL_TEXT, false, &labels, "FILE", "CSV or TSV with task, user_id, label, timestamp, weight",
 		  0, 0 },
 		{ "task", CTL_TEXT, false, &task, "NAME", "the labels' task, in place of a column", 0, 0 },
 		{ "numeric-labels", CTL_FLAG, false, &r.numeric, NULL,
 		  "labels are numbers; default: those of the configuration's regression tasks", 0, 0 },
-		{ "config", CTL_TEXT, true, &config_path, "FILE", "the daemon's configuration", 0, 0 },
+		CTL_OPTION_CONFIG(&config_path),
 		{ "rate", CTL_REAL, false, &r.rate, "R", "records a second; default: as fast as it goes", 0, 0 },
 	};
 	const struct ctl_usage usage = {
 		"replay",
 		"",
 		"Produces the rows to the configured topics as Avro, keyed by user_id (murmur2), both files merged by\n"
-		"timestamp. Exits 0 only when every record is delivered.\n",
+		"timestamp. Either may be left out. Exits 0 only when every record is delivered.\n",
 		options,
 		CTL_COUNT(options),
 		0
@@ -215,14 +217,17 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
 	if (status || help)
 		return status;
+	if (!events && !labels)
+		return error_set(err, STATUS_USAGE, "--events or --labels is missing; see --help");
 	const struct command_file files[] = { { "events", events, COMMAND_READS },
 					      { "labels", labels, COMMAND_READS } };
 	status = command_files_check(files, CTL_COUNT(files), err);
 	if (!status)
 		status = config_load(config_path, &config, err);
 	r.config = config;
-	if (!status)
+	if (!status && events)
 		status = events_file_open(events, &r.events, err);
+	r.newest_ms = events ? 0 : clock_wall_ms() - 1;
 	if (!status && labels)
 		status = labels_file_open(labels, task, &r.labels, err);
 	if (!status)
