@@ -50,7 +50,10 @@ static enum status place(struct shard *shard, struct shard_context *ctx, struct 
 	batch->interactions++;
 	batch->unknown_items += backbone_item(ctx->backbone, event.item) == BACKBONE_OOV;
 	u->changed = batch->number;
-	return batch_touch_user(batch, u) ? STATUS_OK : error_set_memory(err);
+	if (!batch_touch_user(batch, u))
+		return error_set_memory(err);
+	status = join_waiting(shard, ctx, batch, u, err);
+	return status == STATUS_OK ? join_over(shard, batch, false, err) : status;
 }
 
 static enum status forget(struct shard *shard, struct shard_context *ctx, struct batch *batch, struct slice id,

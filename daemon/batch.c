@@ -8,16 +8,20 @@
 
 void batch_clear(struct batch *b)
 {
-	for (size_t i = 0; i < b->rejected_count; i++)
-		rd_kafka_event_destroy(b->rejected[i].event);
+	for (size_t i = 0; i < b->rejected_count; i++) {
+		if (b->rejected[i].event)
+			rd_kafka_event_destroy(b->rejected[i].event);
+		free(b->rejected[i].kept);
+	}
 	for (size_t i = 0; i < b->shards_count; i++)
 		store_batch_free(b->shards[i].store);
 	task_set_release(b->tasks);
 	b->tasks = NULL;
 	buffer_clear(&b->example_bytes);
+	buffer_clear(&b->wait_bytes);
 	b->number = 0;
 	b->users_count = b->users_advanced = b->rejected_count = b->shards_count = b->appended_count =
-		b->examples_count = 0;
+		b->examples_count = b->waits_count = 0;
 	b->rejected_bytes = b->records = b->states_work = 0;
 	b->interactions = b->late = b->filtered = b->forgotten = b->unknown_items = b->updates = b->refreshed =
 		b->labels = 0;
@@ -31,6 +35,8 @@ void batch_free(struct batch *b)
 	free(b->shards);
 	free(b->appended_ms);
 	free(b->examples);
+	free(b->waits);
+	buffer_free(&b->wait_bytes);
 	buffer_free(&b->example_bytes);
 	memset(b, 0, sizeof *b);
 }
@@ -80,17 +86,44 @@ bool batch_touch_shard(struct batch *b, struct shard *shard)
 	return true;
 }
 
-bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
-		  const char *detail)
+static bool add_rejected(struct batch *b, const struct batch_rejected *rejected, size_t bytes, const char *detail)
 {
 	struct batch_rejected *at =
 		grow((void **)&b->rejected, b->rejected_count, &b->rejected_capacity, sizeof *b->rejected);
 	if (!at)
 		return false;
-	*at = (struct batch_rejected){ .event = event, .message = message, .reason = reason };
+	*at = *rejected;
 	(void)snprintf(at->detail, sizeof at->detail, "%s", detail);
 	b->rejected_count++;
-	b->rejected_bytes += message->len + message->key_len;
+	b->rejected_bytes += bytes;
+	return true;
+}
+
+bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
+		  const char *detail)
+{
+	const struct batch_rejected rejected = { .event = event, .message = message, .reason = reason };
+	return add_rejected(b, &rejected, message->len + message->key_len, detail);
+}
+
+bool batch_reject_kept(struct batch *b, struct waiting_label *label, int32_t partition, enum reason reason,
+		       const char *detail)
+{
+	const struct batch_rejected rejected = { .kept = label, .partition = partition, .reason = reason };
+	return add_rejected(b, &rejected, label->length, detail);
+}
+
+bool batch_note_wait(struct batch *b, struct shard *shard, int64_t offset, struct slice record)
+{
+	struct batch_wait *at = grow((void **)&b->waits, b->waits_count, &b->waits_capacity, sizeof *b->waits);
+	if (!at)
+		return false;
+	const size_t begin = b->wait_bytes.length;
+	buffer_append(&b->wait_bytes, record.data, record.length);
+	if (b->wait_bytes.failed)
+		return false;
+	*at = (struct batch_wait){ shard, offset, begin, b->wait_bytes.length };
+	b->waits_count++;
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "daemon/task_set.h"
 #include "daemon/user_cache.h"
+#include "daemon/waiting.h"
 #include "io/example.h"
 #include "io/reason.h"
 #include "io/store.h"
@@ -18,8 +19,10 @@
 #include <stdint.h>
 
 struct batch_rejected {          /* a dead letter to be */
-	rd_kafka_event_t *event; /* holds the message */
+	rd_kafka_event_t *event; /* holds the message; NULL: `kept` */
 	const rd_kafka_message_t *message;
+	struct waiting_label *kept; /* a label that has waited, of that partition */
+	int32_t partition;
 	enum reason reason;
 	char detail[160];
 };
@@ -28,6 +31,12 @@ struct batch_example { /* of the learner's topic */
 	const struct served_task *task;
 	size_t begin, end;               /* its record without the states, in `example_bytes` */
 	size_t events_begin, events_end; /* the user's events in it, of no length where the user is forgotten */
+};
+
+struct batch_wait { /* a label begins to wait, or waits no more */
+	struct shard *shard;
+	int64_t offset;
+	size_t begin, end; /* its record in `wait_bytes`; empty: it waits no more */
 };
 
 struct batch_shard { /* a shard's part of the batch */
@@ -48,7 +57,10 @@ struct batch {
 	struct batch_example *examples;
 	size_t examples_count, examples_capacity;
 	struct buffer example_bytes;
-	size_t states_work; /* d x d for every example whose states are to be computed: a measure of that work */
+	size_t states_work;       /* d x d for every example whose states are to be computed: a measure of that work */
+	struct batch_wait *waits; /* in the order in which they happened */
+	size_t waits_count, waits_capacity;
+	struct buffer wait_bytes;
 	struct batch_shard *shards;
 	size_t shards_count, shards_capacity;
 	int64_t *appended_ms; /* Kafka timestamps of its interactions, for the latency histogram */
@@ -68,6 +80,11 @@ bool batch_touch_user(struct batch *b, struct user *u);
 bool batch_touch_shard(struct batch *b, struct shard *shard);
 bool batch_reject(struct batch *b, rd_kafka_event_t *event, const rd_kafka_message_t *message, enum reason reason,
 		  const char *detail); /* takes the event */
+/* The same of a label that has waited, which it takes. */
+bool batch_reject_kept(struct batch *b, struct waiting_label *label, int32_t partition, enum reason reason,
+		       const char *detail);
+/* Notes that the label of the shard's labels waits from now on, with its record, or, `record` empty, no more. */
+bool batch_note_wait(struct batch *b, struct shard *shard, int64_t offset, struct slice record);
 /* Notes an example of a task of `tasks`, whose states follow at the cut. Every example of a batch is of one set. */
 bool batch_add_example(struct batch *b, struct task_set *tasks, const struct served_task *task,
 		       const struct example *example);

@@ -164,9 +164,13 @@ static bool room_to_describe(struct lane *lane, size_t count)
 static void publish_gauges(struct lane *lane)
 {
 	struct metrics *m = lane->apply.metrics;
+	uint64_t waiting = 0;
+	for (const struct shard *s = lane->shards; s; s = s->next)
+		waiting += s->waiting.count;
 	metrics_set(m, METRIC_CACHE_BYTES, lane->cache.bytes);
 	metrics_set(m, METRIC_CACHE_USERS, lane->cache.users);
 	metrics_set(m, METRIC_UPDATES_OWED, lane->cache.owed);
+	metrics_set(m, METRIC_LABELS_WAITING, waiting);
 	metrics_set(m, METRIC_STORE_FAILED, lane->store_retry_us != 0);
 	metrics_add(m, METRIC_CACHE_EVICTIONS, lane->cache.evictions);
 	lane->cache.evictions = 0;

@@ -127,14 +127,6 @@ static enum status check_labels(struct restore_job *job)
 	return STATUS_OK;
 }
 
-static enum status note_owed(void *arg, struct slice id, struct error *err)
-{
-	struct buffer *owed = arg;
-	buffer_append_varint(owed, (int64_t)id.length);
-	buffer_append(owed, id.data, id.length);
-	return owed->failed ? error_set_memory(err) : STATUS_OK;
-}
-
 static enum status open_shard(struct restore_job *job)
 {
 	if (job->store)
@@ -197,10 +189,9 @@ static enum status catch_up(struct restore_job *job)
 		status = check_bounds(job);
 	if (status == STATUS_OK)
 		status = check_labels(job);
-	buffer_clear(&job->owed);
 	if (status != STATUS_OK)
 		return status;
-	status = store_shard_owed(job->store, note_owed, &job->owed, &job->err);
+	status = lane_owed_read(job->store, &job->owed, &job->err);
 	if (status != STATUS_DATA)
 		return status;
 	job->reset = true; /* the next try begins it anew */
@@ -313,57 +304,6 @@ static void suspend_reading(struct lane *lane, struct shard *shard)
 		set_both_paused(lane, shard, true);
 }
 
-/* Whoever is owed an update is due at once; the contents are read when there is room for them. */
-static enum status load_owed(struct lane *lane, struct shard *shard, struct slice id, struct error *err)
-{
-	struct user *u = user_cache_find(&lane->cache, shard, id);
-	if (!u)
-		u = user_cache_add_husk(&lane->cache, shard, id);
-	if (!u)
-		return error_set_memory(err);
-	if (u->owed)
-		return STATUS_OK;
-	u->owed_recorded = true;
-	user_cache_set_owed(&lane->cache, u, true);
-	thinning_overdue(&lane->thinning, u);
-	return STATUS_OK;
-}
-
-static enum status load_all_owed(struct lane *lane, struct shard *shard, const struct buffer *owed, struct error *err)
-{
-	const uint8_t *at = owed->data, *end = owed->data + owed->length;
-	int64_t length;
-	enum status status = STATUS_OK;
-	while (at < end && status == STATUS_OK && varint_read(&at, end, &length)) {
-		status = load_owed(lane, shard, (struct slice){ at, (size_t)length }, err);
-		at += length;
-	}
-	return status;
-}
-
-/* For the thinning queue. */
-static bool read_back(void *arg, struct user *u)
-{
-	struct lane *lane = arg;
-	struct error err;
-	if (!user_cache_has_room(&lane->cache))
-		return false;
-	enum status status = shard_read_back(&lane->apply, u, &err);
-	if (status == STATUS_OK && lane->cache.state_bytes > 0 && !user_cache_give_state(&lane->cache, u))
-		status = error_set_memory(&err); /* now, so that it counts before the next one asks for room */
-	if (status == STATUS_MEMORY)
-		lane_fail(lane, status, &err);
-	else if (status != STATUS_OK)
-		lane_shard_broken(lane, u->shard, &err);
-	return status == STATUS_OK;
-}
-
-void lane_prepare_thinning(struct lane *lane)
-{
-	lane->thinning.read_back = read_back;
-	lane->thinning.read_back_arg = lane;
-}
-
 static void shard_failed(struct lane *lane, struct shard *shard, const struct error *err)
 {
 	shard->phase = SHARD_FAILED;
@@ -381,7 +321,7 @@ static void go_live(struct lane *lane, struct shard *shard, const struct restore
 	shard->reason[0] = '\0';
 	metrics_add(lane->apply.metrics, METRIC_RESTORE_RECORDS, (uint64_t)atomic_load(&shard->progress.records));
 	metrics_observe(lane->apply.metrics, METRIC_RESTORE_SECONDS, (double)job->took_us / 1e6);
-	if (load_all_owed(lane, shard, &job->owed, &err) != STATUS_OK) {
+	if (lane_owed_load(lane, shard, &job->owed, &err) != STATUS_OK) {
 		lane_shard_broken(lane, shard, &err);
 		return;
 	}
@@ -408,7 +348,7 @@ static void done_restore(struct worker_job *base)
 		lane_fail(lane, job->status, &job->err);
 	else if (!cancelled(job))
 		shard_failed(lane, shard, &job->err);
-	buffer_free(&job->owed);
+	lane_owed_free(&job->owed);
 	free(job);
 	lane_wake(lane);
 }
@@ -596,11 +536,11 @@ void lane_resume_after_abort(struct lane *lane)
 			restore(lane, shard);
 			continue;
 		}
-		struct buffer owed = { 0 };
-		enum status status = store_shard_owed(shard->store, note_owed, &owed, &err);
+		struct lane_owed owed = { 0 };
+		enum status status = lane_owed_read(shard->store, &owed, &err);
 		if (status == STATUS_OK)
-			status = load_all_owed(lane, shard, &owed, &err);
-		buffer_free(&owed);
+			status = lane_owed_load(lane, shard, &owed, &err);
+		lane_owed_free(&owed);
 		if (status != STATUS_OK)
 			lane_shard_broken(lane, shard, &err);
 	}

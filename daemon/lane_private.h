@@ -1,6 +1,6 @@
 /* The inside of a lane, shared by its files: lane.c (thread, loop, order), lane_reading.c (the consumer's events),
  * lane_transaction.c (cut, commit, abort), lane_store.c (committed batches into the store), lane_partitions.c (assignment,
- * restore, rewind) and lane_health.c (probes, status). Everything is the lane's thread's
+ * restore, rewind), lane_owed.c (what a restored shard owes) and lane_health.c (probes, status). Everything is the lane's thread's
  * unless said otherwise.
  *
  *     STARTING ──▶ RUNNING ◀──▶ COMMITTING          records are read and applied in RUNNING and COMMITTING; a batch is
@@ -83,6 +83,11 @@ struct store_job { /* writes one committed batch's shards to the store; tried ag
 	int64_t took_us;
 };
 
+struct lane_owed {            /* of one shard, as its store has it: lengths as varints, bytes */
+	struct buffer users;  /* ids of those whose update is held back */
+	struct buffer labels; /* records of those that wait */
+};
+
 struct restore_job {
 	struct worker_job job;
 	struct lane *lane;
@@ -97,7 +102,7 @@ struct restore_job {
 	enum status status;
 	struct error err;
 	struct position position;
-	struct buffer owed; /* user ids: varint length, bytes */
+	struct lane_owed owed;
 	int64_t took_us;
 };
 
@@ -221,11 +226,18 @@ void lane_store_forget(struct lane *lane); /* what waits comes from the changelo
 void lane_store_forget_shard(struct lane *lane, const struct shard *shard); /* the same of a shard that leaves */
 bool lane_stored(const struct lane *lane);                                  /* every committed batch is in the store */
 
+/* lane_owed.c */
+void lane_prepare_thinning(struct lane *lane); /* it may read husks back */
+enum status lane_owed_read(struct store_shard *store, struct lane_owed *ret,
+			   struct error *err) MUST_CHECK; /* any thread */
+enum status lane_owed_load(struct lane *lane, struct shard *shard, const struct lane_owed *owed,
+			   struct error *err) MUST_CHECK;
+void lane_owed_free(struct lane_owed *owed);
+
 /* lane_partitions.c */
 void lane_assigned(struct lane *lane, const rd_kafka_topic_partition_list_t *partitions);
 void lane_revoked(struct lane *lane, rd_kafka_event_t *event); /* takes the event */
 void lane_finish_revocation(struct lane *lane);                /* when nothing of it is under way */
-void lane_prepare_thinning(struct lane *lane);                 /* it may read husks back */
 void lane_suspend_all(struct lane *lane);                      /* pauses and empties every shard, drops the batches */
 void lane_restore_all(struct lane *lane);                      /* restores every suspended shard */
 void lane_resume_after_abort(struct lane *lane); /* live shards from their commits, broken ones restored */

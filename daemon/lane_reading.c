@@ -88,6 +88,16 @@ static void empty_inbox(struct lane *lane, struct shard *shard)
 	lane_pause_full(lane, shard);
 }
 
+/* Nobody will move stream time on any more: labels wait by the wall clock. */
+static void end_waits(struct lane *lane, struct shard *shard)
+{
+	const struct inbox_queue *interactions = &shard->inbox.queues[INBOX_INTERACTIONS];
+	struct error err;
+	if (shard->waiting.count > 0 && interactions->ended && interactions->count == 0 && may_read(lane) &&
+	    join_over(shard, &lane->open, true, &err) != STATUS_OK)
+		lane_fail(lane, err.status, &err);
+}
+
 static void wait_in_inbox(struct lane *lane, struct shard *shard, enum inbox_input input, rd_kafka_event_t *event,
 			  const rd_kafka_message_t *message)
 {
@@ -287,8 +297,10 @@ static void keep_up(struct lane *lane)
 void lane_drain(struct lane *lane)
 {
 	for (struct shard *shard = lane->shards; shard && lane->ctx.labels; shard = shard->next)
-		if (shard->phase == SHARD_LIVE)
+		if (shard->phase == SHARD_LIVE) {
 			empty_inbox(lane, shard);
+			end_waits(lane, shard);
+		}
 	for (int n = 0; n < DRAIN_EVENTS; n++) {
 		if (n % CHECK_EVENTS == 0)
 			keep_up(lane);

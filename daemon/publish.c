@@ -339,12 +339,44 @@ static enum status open_store_batches(struct batch *batch, struct error *err)
 	return STATUS_OK;
 }
 
+/* Labels that begin to wait, and those that wait no more. */
+static enum status publish_waits(struct publisher *p, struct batch *batch, struct error *err)
+{
+	enum status status = STATUS_OK;
+	for (size_t i = 0; i < batch->waits_count && status == STATUS_OK; i++) {
+		const struct batch_wait *w = &batch->waits[i];
+		struct slice value = { NULL, w->end - w->begin };
+		if (value.length > 0)
+			value.data = batch->wait_bytes.data + w->begin;
+		buffer_clear(&p->key);
+		record_key_label(w->offset, &p->key);
+		status = p->key.failed ? error_set_memory(err)
+				       : log_change(p, batch, w->shard, contents(&p->key), value, err);
+	}
+	return status;
+}
+
+static enum status try_letter(struct publisher *p, const struct batch_rejected *r, struct error *err)
+{
+	if (!r->kept)
+		return deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
+					  p->message_bytes, err);
+	const struct record_label *label = &r->kept->record;
+	const struct deadletter_kept kept = { .topic = p->config->labels_topic,
+					      .partition = r->partition,
+					      .offset = label->offset,
+					      .time_ms = label->appended_ms,
+					      .key = label->key,
+					      .value = label->value,
+					      .headers = label->headers };
+	return deadletter_produce_kept(p->producer, p->deadletters, &kept, r->reason, r->detail, p->message_bytes, err);
+}
+
 /* Waits while the producer's queue is full, as `produce` does. */
 static enum status send_letter(struct publisher *p, const struct batch_rejected *r, struct error *err)
 {
 	for (int tries = 0; tries < QUEUE_FULL_TRIES; tries++) {
-		enum status status = deadletter_produce(p->producer, p->deadletters, r->message, r->reason, r->detail,
-							p->message_bytes, err);
+		enum status status = try_letter(p, r, err);
 		if (status != STATUS_IO)
 			return status;
 		p->drain_reports(p->drain_arg, QUEUE_FULL_WAIT_MS);
@@ -373,6 +405,8 @@ enum status publish_batch(struct publisher *p, struct batch *batch, int64_t now_
 		status = look_at_tasks(p, err);
 	if (status == STATUS_OK)
 		status = publish_all_users(p, batch, now_us, err);
+	if (status == STATUS_OK)
+		status = publish_waits(p, batch, err);
 	for (size_t i = 0; i < batch->rejected_count && status == STATUS_OK; i++)
 		status = send_letter(p, &batch->rejected[i], err);
 	for (size_t i = 0; i < batch->examples_count && status == STATUS_OK; i++)

@@ -37,6 +37,7 @@ void shard_free(struct shard *shard, struct user_cache *cache)
 		return;
 	shard_drop_users(shard, cache);
 	inbox_clear(&shard->inbox);
+	waiting_clear(&shard->waiting);
 	store_shard_close(shard->store);
 	buffer_free(&shard->expiry_cursor);
 	free(shard);

@@ -13,6 +13,7 @@
 #include "daemon/metrics.h"
 #include "daemon/thinning.h"
 #include "daemon/user_cache.h"
+#include "daemon/waiting.h"
 #include "io/interaction.h"
 #include "io/restore.h"
 #include "io/store.h"
@@ -38,6 +39,7 @@ struct shard {
 	bool paused[INBOX_INPUTS];  /* its inbox is full */
 	bool broken;                /* the store could not be read: to be restored after the rewind */
 	bool damaged;               /* and its copy is not to be believed */
+	struct waiting waiting;     /* labels that wait for their users, as of the open batch */
 	struct user *users;         /* cached, by id (uthash) */
 	struct store_shard *store;  /* NULL until restored */
 	struct thinning *thinning;  /* the lane's */

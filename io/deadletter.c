@@ -44,15 +44,68 @@ bool deadletter_header_is_ours(const char *name)
 	return false;
 }
 
+static void remove_ours(rd_kafka_headers_t *headers)
+{
+	for (size_t i = 0; i < OUR_HEADERS; i++)
+		(void)rd_kafka_header_remove(headers, our_headers[i]); /* an error is only that there is none */
+}
+
 rd_kafka_headers_t *deadletter_own_headers(const rd_kafka_message_t *message)
 {
 	rd_kafka_headers_t *theirs;
 	if (rd_kafka_message_headers(message, &theirs) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return rd_kafka_headers_new(OUR_HEADERS);
 	rd_kafka_headers_t *copy = rd_kafka_headers_copy(theirs);
-	for (size_t i = 0; copy && i < OUR_HEADERS; i++)
-		(void)rd_kafka_header_remove(copy, our_headers[i]); /* an error is only that there is none */
+	if (copy)
+		remove_ours(copy);
 	return copy;
+}
+
+void deadletter_save_headers(const rd_kafka_message_t *message, struct buffer *out)
+{
+	rd_kafka_headers_t *headers;
+	const char *name;
+	const void *value;
+	size_t length;
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	for (size_t i = 0; !rd_kafka_header_get_all(headers, i, &name, &value, &length); i++) {
+		buffer_append_text(out, (struct slice){ (const uint8_t *)name, strlen(name) });
+		buffer_append_varint(out, value ? (int64_t)length : -1);
+		if (value)
+			buffer_append(out, value, length);
+	}
+}
+
+static bool read_part(const uint8_t **at, const uint8_t *end, struct slice *ret)
+{
+	int64_t length;
+	if (!varint_read(at, end, &length) || length < -1 || length > end - *at)
+		return false;
+	*ret = length < 0 ? (struct slice){ NULL, 0 } : (struct slice){ *at, (size_t)length };
+	*at += ret->length;
+	return true;
+}
+
+static enum status load_headers(struct slice saved, rd_kafka_headers_t **ret, struct error *err)
+{
+	const uint8_t *at = saved.data, *end = saved.data + saved.length;
+	struct slice name, value;
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(OUR_HEADERS);
+	bool fine = headers != NULL;
+	while (fine && at < end) {
+		fine = read_part(&at, end, &name) && name.data && read_part(&at, end, &value) &&
+		       !rd_kafka_header_add(headers, (const char *)name.data, (ssize_t)name.length, value.data,
+					    (ssize_t)value.length);
+	}
+	if (fine) {
+		remove_ours(headers);
+		*ret = headers;
+		return STATUS_OK;
+	}
+	if (headers)
+		rd_kafka_headers_destroy(headers);
+	return headers ? error_set(err, STATUS_DATA, "saved headers are damaged") : error_set_memory(err);
 }
 
 static bool add(rd_kafka_headers_t *headers, const char *name, const char *text)
@@ -68,14 +121,13 @@ static bool add_number(rd_kafka_headers_t *headers, const char *name, int64_t nu
 }
 
 /* Takes `headers`, which may be NULL. */
-static rd_kafka_headers_t *add_ours(rd_kafka_headers_t *headers, const rd_kafka_message_t *message, enum reason reason,
+static rd_kafka_headers_t *add_ours(rd_kafka_headers_t *headers, const struct deadletter_kept *kept, enum reason reason,
 				    const char *detail)
 {
 	if (!headers)
 		return NULL;
-	if (add(headers, HEADER_TOPIC, rd_kafka_topic_name(message->rkt)) &&
-	    add_number(headers, HEADER_PARTITION, message->partition) &&
-	    add_number(headers, HEADER_OFFSET, message->offset) && add(headers, HEADER_MESSAGE, detail) &&
+	if (add(headers, HEADER_TOPIC, kept->topic) && add_number(headers, HEADER_PARTITION, kept->partition) &&
+	    add_number(headers, HEADER_OFFSET, kept->offset) && add(headers, HEADER_MESSAGE, detail) &&
 	    add(headers, HEADER_EXCEPTION, exception_name(reason)) && add(headers, HEADER_REASON, reason_name(reason)))
 		return headers;
 	rd_kafka_headers_destroy(headers);
@@ -83,17 +135,30 @@ static rd_kafka_headers_t *add_ours(rd_kafka_headers_t *headers, const rd_kafka_
 }
 
 /* Likewise. */
-static rd_kafka_headers_t *add_truncated(rd_kafka_headers_t *headers, const rd_kafka_message_t *message)
+static rd_kafka_headers_t *add_truncated(rd_kafka_headers_t *headers, const struct deadletter_kept *kept)
 {
-	if (!headers || add_number(headers, HEADER_TRUNCATED, (int64_t)message->len))
+	if (!headers || add_number(headers, HEADER_TRUNCATED, (int64_t)kept->value.length))
 		return headers;
 	rd_kafka_headers_destroy(headers);
 	return NULL;
 }
 
+/* The message's record; its headers stay where they are. */
+static struct deadletter_kept record_of(const rd_kafka_message_t *message)
+{
+	rd_kafka_timestamp_type_t type;
+	return (struct deadletter_kept){ .topic = rd_kafka_topic_name(message->rkt),
+					 .partition = message->partition,
+					 .offset = message->offset,
+					 .time_ms = rd_kafka_message_timestamp(message, &type),
+					 .key = { message->key, message->key_len },
+					 .value = { message->payload, message->len } };
+}
+
 rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum reason reason, const char *detail)
 {
-	return add_ours(deadletter_own_headers(message), message, reason, detail);
+	const struct deadletter_kept record = record_of(message);
+	return add_ours(deadletter_own_headers(message), &record, reason, detail);
 }
 
 /* Of a zig-zag varint. */
@@ -135,18 +200,17 @@ static void cut(const rd_kafka_headers_t *headers, size_t max_bytes, size_t *key
 	}
 }
 
-static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
+static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const struct deadletter_kept *kept,
 			   size_t key_bytes, size_t value_bytes, rd_kafka_headers_t *headers, struct error *err)
 {
-	rd_kafka_timestamp_type_t type;
-	int64_t time_ms = rd_kafka_message_timestamp(message, &type), now_ms = clock_wall_ms();
+	int64_t time_ms = kept->time_ms, now_ms = clock_wall_ms();
 	if (time_ms > now_ms) /* brokers refuse times ahead of theirs: a transaction that holds one never commits */
 		time_ms = now_ms;
 	const rd_kafka_vu_t parts[] = {
 		{ .vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic },
 		{ .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
-		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { message->key, key_bytes } },
-		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { message->payload, value_bytes } },
+		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { (void *)(uintptr_t)kept->key.data, key_bytes } },
+		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { (void *)(uintptr_t)kept->value.data, value_bytes } },
 		{ .vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = time_ms > 0 ? time_ms : 0 },
 		{ .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
 	};
@@ -155,31 +219,48 @@ static enum status produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const 
 		return STATUS_OK;
 	bool full = rd_kafka_error_code(fault) == RD_KAFKA_RESP_ERR__QUEUE_FULL;
 	(void)error_set(err, full ? STATUS_IO : STATUS_UNAVAILABLE,
-			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", rd_kafka_topic_name(message->rkt),
-			message->partition, message->offset, rd_kafka_error_string(fault));
+			"dead letter of %s[%" PRId32 "] offset %" PRId64 ": %s", kept->topic, kept->partition,
+			kept->offset, rd_kafka_error_string(fault));
 	rd_kafka_error_destroy(fault);
 	rd_kafka_headers_destroy(headers);
 	return err->status;
 }
 
-enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
-			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
+/* Produces what fits. Takes the record's own headers; NULL: there was no memory for them. */
+static enum status fit(rd_kafka_t *producer, rd_kafka_topic_t *topic, const struct deadletter_kept *kept,
+		       rd_kafka_headers_t *own, enum reason reason, const char *detail, size_t max_bytes,
+		       struct error *err)
 {
-	rd_kafka_headers_t *headers = deadletter_headers(message, reason, detail);
-	size_t key_bytes = message->key_len;
-	size_t value_bytes = message->len;
+	rd_kafka_headers_t *headers = add_ours(own, kept, reason, detail);
+	size_t key_bytes = kept->key.length;
+	size_t value_bytes = kept->value.length;
 	if (headers && batch_bytes(headers, key_bytes, value_bytes) <= max_bytes)
-		return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
-	headers = add_truncated(headers, message);
+		return produce(producer, topic, kept, key_bytes, value_bytes, headers, err);
+	headers = add_truncated(headers, kept);
 	if (headers && batch_bytes(headers, key_bytes, 0) > max_bytes) {
 		rd_kafka_headers_destroy(headers);
-		headers = add_ours(rd_kafka_headers_new(OUR_HEADERS), message, reason, detail);
-		headers = add_truncated(headers, message);
+		headers = add_ours(rd_kafka_headers_new(OUR_HEADERS), kept, reason, detail);
+		headers = add_truncated(headers, kept);
 	}
 	if (!headers)
 		return error_set_memory(err);
 	cut(headers, max_bytes, &key_bytes, &value_bytes);
-	return produce(producer, topic, message, key_bytes, value_bytes, headers, err);
+	return produce(producer, topic, kept, key_bytes, value_bytes, headers, err);
+}
+
+enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
+			       enum reason reason, const char *detail, size_t max_bytes, struct error *err)
+{
+	const struct deadletter_kept record = record_of(message);
+	return fit(producer, topic, &record, deadletter_own_headers(message), reason, detail, max_bytes, err);
+}
+
+enum status deadletter_produce_kept(rd_kafka_t *producer, rd_kafka_topic_t *topic, const struct deadletter_kept *kept,
+				    enum reason reason, const char *detail, size_t max_bytes, struct error *err)
+{
+	rd_kafka_headers_t *own = NULL;
+	enum status status = load_headers(kept->headers, &own, err);
+	return status ? status : fit(producer, topic, kept, own, reason, detail, max_bytes, err);
 }
 
 /* The newest header of that name; data NULL where there is none. */

@@ -23,6 +23,24 @@ rd_kafka_headers_t *deadletter_headers(const rd_kafka_message_t *message, enum r
 enum status deadletter_produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, const rd_kafka_message_t *message,
 			       enum reason reason, const char *detail, size_t max_bytes, struct error *err) MUST_CHECK;
 
+/* A record that was kept beyond its message. */
+struct deadletter_kept {
+	const char *topic; /* where it came from */
+	int32_t partition;
+	int64_t offset;
+	int64_t time_ms; /* Kafka's, -1: none */
+	struct slice key, value;
+	struct slice headers; /* as deadletter_save_headers has them */
+};
+
+/* Appends the message's own headers: for each the varint length and bytes of its name and of its value, -1 where that is null. */
+void deadletter_save_headers(const rd_kafka_message_t *message, struct buffer *out);
+
+/* As deadletter_produce. Errors: STATUS_DATA too (the headers are damaged). */
+enum status deadletter_produce_kept(rd_kafka_t *producer, rd_kafka_topic_t *topic, const struct deadletter_kept *kept,
+				    enum reason reason, const char *detail, size_t max_bytes,
+				    struct error *err) MUST_CHECK;
+
 /* What a dead letter's headers say; slices are borrowed from the message. */
 struct deadletter_info {
 	struct slice topic; /* where the record came from, with partition and offset */

@@ -4,10 +4,11 @@
 
 #include <string.h>
 
-enum { VERSION = 1, CHECKSUM_BYTES = 4 };
+enum { VERSION = 1, CHECKSUM_BYTES = 4, OFFSET_BYTES = 8 };
 
 static const uint8_t position_key[] = { 0, 'p', 'o', 's', 'i', 't', 'i', 'o', 'n' };
 static const uint8_t owed_prefix[] = { 0, 'o', 'w', 'e', 'd', 0 };
+static const uint8_t label_prefix[] = { 0, 'l', 'a', 'b', 'e', 'l', 0 };
 
 static bool is_user_id(struct slice id)
 {
@@ -26,6 +27,9 @@ enum record_kind record_key_parse(struct slice key, struct slice *ret_user_id)
 	}
 	if (key.length == sizeof position_key && memcmp(key.data, position_key, sizeof position_key) == 0)
 		return RECORD_POSITION;
+	if (key.length == sizeof label_prefix + OFFSET_BYTES &&
+	    memcmp(key.data, label_prefix, sizeof label_prefix) == 0)
+		return RECORD_LABEL;
 	if (key.length <= sizeof owed_prefix || memcmp(key.data, owed_prefix, sizeof owed_prefix) != 0)
 		return RECORD_UNKNOWN;
 	struct slice id = { key.data + sizeof owed_prefix, key.length - sizeof owed_prefix };
@@ -44,6 +48,13 @@ void record_key_owed(struct slice user_id, struct buffer *out)
 {
 	buffer_append(out, owed_prefix, sizeof owed_prefix);
 	buffer_append(out, user_id.data, user_id.length);
+}
+
+void record_key_label(int64_t offset, struct buffer *out)
+{
+	buffer_append(out, label_prefix, sizeof label_prefix);
+	for (int shift = 56; shift >= 0; shift -= 8)
+		buffer_append_byte(out, (uint8_t)((uint64_t)offset >> shift));
 }
 
 /* Ends the record that began at `start` of the buffer. */
@@ -127,5 +138,53 @@ enum status record_position_decode(struct slice value, struct position *ret, str
 	if (p.interactions < -1 || p.labels < -1 || p.stream_time_ms < -1 || p.changelog < -1)
 		return error_set(err, STATUS_DATA, "position record holds an offset below -1");
 	*ret = p;
+	return STATUS_OK;
+}
+
+static void append_bytes(struct slice bytes, struct buffer *out)
+{
+	buffer_append_varint(out, bytes.data ? (int64_t)bytes.length : -1);
+	if (bytes.data)
+		buffer_append(out, bytes.data, bytes.length);
+}
+
+void record_label_encode(const struct record_label *label, struct buffer *out)
+{
+	size_t start = out->length;
+	buffer_append_byte(out, VERSION);
+	buffer_append_varint(out, label->offset);
+	buffer_append_varint(out, label->until_ms);
+	buffer_append_varint(out, label->deadline_ms);
+	buffer_append_varint(out, label->appended_ms);
+	append_bytes(label->key, out);
+	append_bytes(label->value, out);
+	append_bytes(label->headers, out);
+	seal(out, start);
+}
+
+static bool read_bytes(const uint8_t **at, const uint8_t *end, struct slice *ret)
+{
+	int64_t length;
+	if (!varint_read(at, end, &length) || length < -1 || length > end - *at)
+		return false;
+	*ret = length < 0 ? (struct slice){ NULL, 0 } : (struct slice){ *at, (size_t)length };
+	*at += ret->length;
+	return true;
+}
+
+enum status record_label_decode(struct slice value, struct record_label *ret, struct error *err)
+{
+	const uint8_t *at;
+	const uint8_t *end;
+	struct record_label label;
+	enum status status = unseal(value, &at, &end, err);
+	if (status != STATUS_OK)
+		return status;
+	if (!varint_read(&at, end, &label.offset) || !varint_read(&at, end, &label.until_ms) ||
+	    !varint_read(&at, end, &label.deadline_ms) || !varint_read(&at, end, &label.appended_ms) ||
+	    !read_bytes(&at, end, &label.key) || !read_bytes(&at, end, &label.value) ||
+	    !read_bytes(&at, end, &label.headers) || at != end || label.offset < 0)
+		return error_set(err, STATUS_DATA, "label record is cut or has bytes left over");
+	*ret = label;
 	return STATUS_OK;
 }

@@ -113,6 +113,7 @@ static enum status apply(struct restore *r, const rd_kafka_message_t *m, struct 
 	struct slice user_id;
 	struct position position;
 	int64_t newest;
+	struct record_label label;
 	enum status status = STATUS_OK;
 	switch (record_key_parse(key, &user_id)) {
 	case RECORD_USER:
@@ -123,6 +124,12 @@ static enum status apply(struct restore *r, const rd_kafka_message_t *m, struct 
 		break;
 	case RECORD_OWED:
 		status = collect(r, key, value, err);
+		break;
+	case RECORD_LABEL:
+		if (value.data)
+			status = record_label_decode(value, &label, err);
+		if (status == STATUS_OK)
+			status = collect(r, key, value, err);
 		break;
 	case RECORD_POSITION:
 		status = record_position_decode(value, &position, err);

@@ -59,7 +59,7 @@ enum status store_shard_reset(struct store_shard *shard, struct error *err) MUST
 enum status store_shard_position(struct store_shard *shard, struct position *ret, bool *ret_found,
 				 struct error *err) MUST_CHECK;
 
-/* The value of a changelog key (user or owed), appended to *value. Errors: STATUS_DATA (damaged), STATUS_IO. */
+/* The value of a changelog key, appended to *value. Errors: STATUS_DATA (damaged), STATUS_IO. */
 enum status store_shard_get(struct store_shard *shard, struct slice key, struct buffer *value, bool *ret_found,
 			    struct error *err) MUST_CHECK;
 
@@ -67,6 +67,11 @@ enum status store_shard_get(struct store_shard *shard, struct slice key, struct 
 enum status store_shard_owed(struct store_shard *shard,
 			     enum status (*visit)(void *arg, struct slice user_id, struct error *err), void *arg,
 			     struct error *err) MUST_CHECK;
+
+/* Calls `visit` for every label that waits, by offset, with its record (io/record.h). Errors as above. */
+enum status store_shard_labels(struct store_shard *shard,
+			       enum status (*visit)(void *arg, struct slice value, struct error *err), void *arg,
+			       struct error *err) MUST_CHECK;
 
 /* Walks users from `from` (exclusive; length 0: the first) for at most `most` of them; false in *ret_more at the end.
  * Errors as above. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const uint8_t owed_prefix[] = { 0, 'o', 'w', 'e', 'd', 0 };
+static const uint8_t label_prefix[] = { 0, 'l', 'a', 'b', 'e', 'l', 0 };
 static const uint8_t first_user[] = { 1 }; /* every other key begins with a NUL */
 
 struct store_batch {
@@ -220,6 +221,31 @@ static enum status iterate(struct store_shard *shard, struct slice at, struct sl
 	if (status == STATUS_OK)
 		*ret_more = more;
 	return status;
+}
+
+struct label_visitor {
+	enum status (*visit)(void *arg, struct slice value, struct error *err);
+	void *arg;
+};
+
+static enum status visit_label(void *arg, struct slice key, struct slice value, struct error *err)
+{
+	struct label_visitor *v = arg;
+	return v->visit(v->arg, value, err);
+}
+
+enum status store_shard_labels(struct store_shard *shard,
+			       enum status (*visit)(void *arg, struct slice value, struct error *err), void *arg,
+			       struct error *err)
+{
+	struct slice prefix = { label_prefix, sizeof label_prefix };
+	struct label_visitor v = { visit, arg };
+	bool more;
+	gate_enter(shard->store);
+	enum status status = usable(shard, err);
+	if (status == STATUS_OK)
+		status = iterate(shard, prefix, prefix, SIZE_MAX, visit_label, &v, &more, err);
+	return leave(shard, status, err);
 }
 
 struct owed_visitor {

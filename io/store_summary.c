@@ -29,6 +29,7 @@ static void count_record(struct store_summary_shard *s, struct slice key, struct
 	struct sequence sequence = { 0 };
 	struct slice user_id;
 	struct error ignored;
+	struct record_label label;
 	int64_t offset;
 	s->bytes += (int64_t)(key.length + value.length);
 	switch (record_key_parse(key, &user_id)) {
@@ -47,6 +48,12 @@ static void count_record(struct store_summary_shard *s, struct slice key, struct
 		break;
 	case RECORD_OWED:
 		s->owed++;
+		break;
+	case RECORD_LABEL:
+		if (record_label_decode(value, &label, &ignored))
+			s->damaged++;
+		else
+			s->labels++;
 		break;
 	case RECORD_UNKNOWN: /* the store's own notes */
 		break;

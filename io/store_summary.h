@@ -12,6 +12,7 @@ struct store_summary_shard {
 	int64_t users;
 	int64_t events;  /* of all their sequences */
 	int64_t owed;    /* updates that are held back */
+	int64_t labels;  /* that wait for their users */
 	int64_t damaged; /* records whose checksum or form is wrong */
 	int64_t bytes;   /* of keys and values */
 	bool has_position;

@@ -226,9 +226,10 @@ static enum status inspect_file(const char *path, const char *backbone, bool jso
 
 static json_t *shard_json(const struct store_summary_shard *s)
 {
-	json_t *object = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "partition", (int)s->partition, "users",
-				   (json_int_t)s->users, "events", (json_int_t)s->events, "owed", (json_int_t)s->owed,
-				   "damaged", (json_int_t)s->damaged, "bytes", (json_int_t)s->bytes);
+	json_t *object =
+		json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "partition", (int)s->partition, "users",
+			  (json_int_t)s->users, "events", (json_int_t)s->events, "owed", (json_int_t)s->owed, "labels",
+			  (json_int_t)s->labels, "damaged", (json_int_t)s->damaged, "bytes", (json_int_t)s->bytes);
 	json_t *position = s->has_position ? json_pack("{s:I, s:I, s:I, s:I}", "interactions",
 						       (json_int_t)s->position.interactions, "labels",
 						       (json_int_t)s->position.labels, "stream_time",
@@ -255,13 +256,13 @@ static enum status print_state_json(const char *path, const struct store_summary
 
 static void print_state(const char *path, const struct store_summary *summary)
 {
-	printf("%s\n  %s\n\n%9s %10s %12s %7s %8s %14s %14s %12s\n", path,
-	       summary->identity ? summary->identity : "of nobody", "partition", "users", "events", "owed", "damaged",
-	       "interactions", "changelog", "bytes");
+	printf("%s\n  %s\n\n%9s %10s %12s %7s %7s %8s %14s %14s %12s\n", path,
+	       summary->identity ? summary->identity : "of nobody", "partition", "users", "events", "owed", "labels",
+	       "damaged", "interactions", "changelog", "bytes");
 	for (size_t i = 0; i < summary->count; i++) {
 		const struct store_summary_shard *s = &summary->shards[i];
-		printf("%9d %10lld %12lld %7lld %8lld ", s->partition, (long long)s->users, (long long)s->events,
-		       (long long)s->owed, (long long)s->damaged);
+		printf("%9d %10lld %12lld %7lld %7lld %8lld ", s->partition, (long long)s->users, (long long)s->events,
+		       (long long)s->owed, (long long)s->labels, (long long)s->damaged);
 		if (s->has_position)
 			printf("%14lld %14lld", (long long)s->position.interactions, (long long)s->position.changelog);
 		else

@@ -307,6 +307,65 @@ static void test_names(void **state)
 		assert_true(strlen(reason_name(reason)) > 3);
 }
 
+static void assert_same_letter(const rd_kafka_message_t *a, const rd_kafka_message_t *b)
+{
+	rd_kafka_headers_t *of_a, *of_b;
+	rd_kafka_timestamp_type_t type;
+	const char *name, *other;
+	const void *value, *other_value;
+	size_t length, other_length;
+	assert_int_equal(a->key_len, b->key_len);
+	assert_int_equal(a->len, b->len);
+	assert_memory_equal(a->payload, b->payload, a->len);
+	assert_int_equal(rd_kafka_message_timestamp(a, &type), rd_kafka_message_timestamp(b, &type));
+	assert_int_equal(rd_kafka_message_headers(a, &of_a), RD_KAFKA_RESP_ERR_NO_ERROR);
+	assert_int_equal(rd_kafka_message_headers(b, &of_b), RD_KAFKA_RESP_ERR_NO_ERROR);
+	assert_int_equal(rd_kafka_header_cnt(of_a), rd_kafka_header_cnt(of_b));
+	for (size_t i = 0; !rd_kafka_header_get_all(of_a, i, &name, &value, &length); i++) {
+		assert_int_equal(rd_kafka_header_get_all(of_b, i, &other, &other_value, &other_length), 0);
+		assert_string_equal(name, other);
+		assert_int_equal(length, other_length);
+		assert_int_equal(!value, !other_value);
+		if (length > 0)
+			assert_memory_equal(value, other_value, length);
+	}
+}
+
+/* A record that was kept beyond its message makes the letter that the message makes. */
+static void test_kept(void **state)
+{
+	struct fixture *f = *state;
+	rd_kafka_timestamp_type_t type;
+	struct error err;
+	struct buffer headers = { 0 };
+	rd_kafka_headers_t *own = own_headers();
+	assert_int_equal(rd_kafka_header_add(own, "null", -1, NULL, 0), RD_KAFKA_RESP_ERR_NO_ERROR);
+	assert_int_equal(rd_kafka_header_add(own, "peterd.reason", -1, "older", -1), RD_KAFKA_RESP_ERR_NO_ERROR);
+	rd_kafka_message_t *original = input(f, "user", 4, "a value", 7, own);
+	rd_kafka_message_t *expected = letter(f, original, REASON_UNKNOWN_USER, "detail");
+	deadletter_save_headers(original, &headers);
+	struct deadletter_kept kept = { .topic = INPUT,
+					.partition = original->partition,
+					.offset = original->offset,
+					.time_ms = rd_kafka_message_timestamp(original, &type),
+					.key = { original->key, original->key_len },
+					.value = { original->payload, original->len },
+					.headers = { headers.data, headers.length } };
+	if (deadletter_produce_kept(f->producer, f->letters, &kept, REASON_UNKNOWN_USER, "detail", MAX_BYTES, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(rd_kafka_flush(f->producer, WAIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+	rd_kafka_message_t *got = read_one(f, LETTERS, &f->next_letter);
+	assert_same_letter(got, expected);
+	kept.headers.length--;
+	assert_int_equal(
+		deadletter_produce_kept(f->producer, f->letters, &kept, REASON_UNKNOWN_USER, "", MAX_BYTES, &err),
+		STATUS_DATA);
+	buffer_free(&headers);
+	rd_kafka_message_destroy(got);
+	rd_kafka_message_destroy(expected);
+	rd_kafka_message_destroy(original);
+}
+
 static void test_queue_full(void **state)
 {
 	struct fixture *f = *state;
@@ -333,7 +392,7 @@ int main(void)
 		cmocka_unit_test(test_letter),       cmocka_unit_test(test_absent_and_empty),
 		cmocka_unit_test(test_again),        cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_parse_errors), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_queue_full),
+		cmocka_unit_test(test_queue_full),   cmocka_unit_test(test_kept),
 	};
 	return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

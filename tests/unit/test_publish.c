@@ -309,6 +309,41 @@ static void dead_letters_go_out(void **state)
 	assert_int_equal(letters, 1);
 }
 
+/* A label's wait begins and ends in changelog and store alike. */
+static void labels_that_wait_are_logged(void **state)
+{
+	static char labels[] = "labels";
+	struct buffer key = { 0 }, value = { 0 }, whole = { 0 };
+	const struct label label = { .task = fx_text("t"), .user_id = fx_text("ann"), .text = fx_text("x") };
+	label_encode(&label, &value);
+	const struct record_label record = { .offset = 77, .until_ms = 5, .value = { value.data, value.length } };
+	fx.config.labels_topic = labels;
+	record_key_label(77, &key);
+	record_label_encode(&record, &whole);
+	assert_true(batch_touch_shard(&fx.batch, fx.shard));
+	assert_true(batch_note_wait(&fx.batch, fx.shard, 77, (struct slice){ whole.data, whole.length }));
+	assert_int_equal(waiting_add(&fx.shard->waiting, (struct slice){ whole.data, whole.length }, &fx.err),
+			 STATUS_OK);
+	publish(0);
+	const struct produced *r = find(TOPIC_CHANGELOG, key.data, key.length);
+	assert_non_null(r);
+	assert_int_equal(r->value.length, whole.length);
+	assert_memory_equal(r->value.data, whole.data, whole.length);
+	commit();
+	expect_stored(r);
+	fx_apply("bob", "item 1", 6);
+	publish(0);
+	r = find(TOPIC_CHANGELOG, key.data, key.length);
+	assert_true(r->tombstone);
+	assert_int_equal(records[3].topic, TOPIC_DEADLETTERS);
+	assert_int_equal(records[3].partition, 77);
+	commit();
+	expect_stored(r);
+	buffer_free(&key);
+	buffer_free(&value);
+	buffer_free(&whole);
+}
+
 static void a_full_queue_is_drained_and_tried_again(void **state)
 {
 	fx_apply("ann", "item 1", 10);
@@ -397,6 +432,7 @@ int main(void)
 		TEST(one_forgotten_is_not_owed_any_more),
 		TEST(many_users_take_several_passes),
 		TEST(dead_letters_go_out),
+		TEST(labels_that_wait_are_logged),
 		TEST(a_full_queue_is_drained_and_tried_again),
 		TEST(a_refused_record_fails_the_batch),
 		TEST(what_a_topic_refuses_is_sent_smaller),

@@ -36,6 +36,12 @@ static void keys_are_told_apart(void **state)
 	assert_int_equal(record_key_parse(bytes("\0positions", 10), &id), RECORD_UNKNOWN);
 	assert_int_equal(record_key_parse(bytes("\0owed\0", 6), &id), RECORD_UNKNOWN);
 	assert_int_equal(record_key_parse(bytes("\0owed\0a\0", 8), &id), RECORD_UNKNOWN);
+	assert_int_equal(record_key_parse(bytes("\0label\0\0\0\0\0\0\0\0", 14), &id), RECORD_UNKNOWN);
+	record_key_label(INT64_C(0x0102030405060708), &key);
+	assert_int_equal(key.length, 15);
+	assert_memory_equal(key.data, "\0label\0\1\2\3\4\5\6\7\10", 15);
+	assert_int_equal(record_key_parse(whole(&key), &id), RECORD_LABEL);
+	buffer_clear(&key);
 	record_key_position(&key);
 	assert_int_equal(key.length, 9);
 	assert_memory_equal(key.data, "\0position", 9);
@@ -101,6 +107,41 @@ static void positions_round_trip(void **state)
 	}
 }
 
+static bool same(struct slice a, struct slice b)
+{
+	return a.length == b.length && !a.data == !b.data && (a.length == 0 || !memcmp(a.data, b.data, a.length));
+}
+
+static void labels_round_trip_and_no_damage_passes(void **state)
+{
+	const struct record_label all[] = {
+		{ 0, 0, 0, -1, { NULL, 0 }, bytes("v", 1), bytes("", 0) },
+		{ 70000, 1700000000000, 1700000000001, 1699999999999, bytes("user", 4), bytes("a\0b", 3),
+		  bytes("hh", 2) },
+	};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct buffer out = { 0 };
+		struct record_label back;
+		struct error err;
+		record_label_encode(&all[i], &out);
+		assert_int_equal(record_label_decode(whole(&out), &back, &err), STATUS_OK);
+		assert_int_equal(back.offset, all[i].offset);
+		assert_int_equal(back.until_ms, all[i].until_ms);
+		assert_int_equal(back.deadline_ms, all[i].deadline_ms);
+		assert_int_equal(back.appended_ms, all[i].appended_ms);
+		assert_true(same(back.key, all[i].key) && same(back.value, all[i].value));
+		assert_true(same(back.headers, all[i].headers));
+		for (size_t bit = 0; bit < out.length * 8; bit++) {
+			out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+			assert_int_equal(record_label_decode(whole(&out), &back, &err), STATUS_DATA);
+			out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		}
+		for (size_t cut = 0; cut < out.length; cut++)
+			assert_int_equal(record_label_decode(bytes(out.data, cut), &back, &err), STATUS_DATA);
+		buffer_free(&out);
+	}
+}
+
 /* Every bit flipped, every cut, a byte too many: refused. */
 static void no_damage_passes(void **state)
 {
@@ -151,6 +192,7 @@ static void checksummed_nonsense_is_refused(void **state)
 	struct position p;
 	struct error err;
 	int64_t offset;
+	struct record_label label;
 	struct buffer b = { 0 };
 	buffer_append_byte(&b, 2); /* a version to come */
 	buffer_append_varint(&b, 0);
@@ -179,6 +221,15 @@ static void checksummed_nonsense_is_refused(void **state)
 	buffer_append_varint(&b, 1);
 	seal(&b);
 	assert_int_equal(record_position_decode(whole(&b), &p, &err), STATUS_DATA);
+	buffer_clear(&b);
+	buffer_append_byte(&b, 1);
+	for (int i = 0; i < 4; i++)
+		buffer_append_varint(&b, 1);
+	buffer_append_varint(&b, 1 << 30); /* a key beyond the end */
+	buffer_append_varint(&b, -1);
+	buffer_append_varint(&b, -1);
+	seal(&b);
+	assert_int_equal(record_label_decode(whole(&b), &label, &err), STATUS_DATA);
 	buffer_free(&b);
 	sequence_free(&s);
 }
@@ -186,11 +237,9 @@ static void checksummed_nonsense_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(keys_are_told_apart),
-		cmocka_unit_test(users_round_trip),
-		cmocka_unit_test(positions_round_trip),
-		cmocka_unit_test(no_damage_passes),
-		cmocka_unit_test(checksummed_nonsense_is_refused),
+		cmocka_unit_test(keys_are_told_apart),  cmocka_unit_test(users_round_trip),
+		cmocka_unit_test(positions_round_trip), cmocka_unit_test(labels_round_trip_and_no_damage_passes),
+		cmocka_unit_test(no_damage_passes),     cmocka_unit_test(checksummed_nonsense_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -201,6 +201,12 @@ static void users_and_owed_are_walked_apart(void **state)
 	buffer_clear(&key);
 	record_key_owed(text("zz"), &key);
 	put(shard, (struct slice){ key.data, key.length }, "o", 2);
+	for (int64_t offset = 300; offset >= 100; offset -= 100) {
+		char value[2] = { (char)('0' + offset / 100), '\0' };
+		buffer_clear(&key);
+		record_key_label(offset, &key);
+		put(shard, (struct slice){ key.data, key.length }, value, 2);
+	}
 	buffer_free(&key);
 
 	struct seen all = { 0 };
@@ -218,6 +224,9 @@ static void users_and_owed_are_walked_apart(void **state)
 	struct seen owed = { 0 };
 	assert_int_equal(store_shard_owed(shard, see, &owed, &err), STATUS_OK);
 	assert_string_equal(owed.ids, "ab zz ");
+	struct seen labels = { 0 };
+	assert_int_equal(store_shard_labels(shard, see, &labels, &err), STATUS_OK);
+	assert_string_equal(labels.ids, "1 2 3 "); /* by offset */
 	struct seen stopped = { .stop_at = 1 };
 	assert_int_equal(store_shard_owed(shard, see, &stopped, &err), STATUS_USAGE);
 	assert_int_equal(stopped.count, 1);

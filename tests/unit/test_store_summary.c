@@ -36,7 +36,8 @@ static void fill(struct store *store, int32_t partition)
 {
 	struct store_shard *shard;
 	struct error err;
-	struct buffer owed = { 0 };
+	struct buffer owed = { 0 }, label = { 0 };
+	const struct record_label waits = { .offset = 7, .value = text("v") };
 	const struct position position = { .interactions = 10, .labels = -1, .stream_time_ms = 3, .changelog = 4 };
 	assert_int_equal(store_shard_open(store, partition, &shard, &err), STATUS_OK);
 	struct store_batch *batch = store_batch_new(shard);
@@ -46,10 +47,15 @@ static void fill(struct store *store, int32_t partition)
 	store_batch_put(batch, text("broken"), text("no record"));
 	record_key_owed(text("a"), &owed);
 	store_batch_put(batch, (struct slice){ owed.data, owed.length }, text(""));
+	buffer_clear(&owed);
+	record_key_label(7, &owed);
+	record_label_encode(&waits, &label);
+	store_batch_put(batch, (struct slice){ owed.data, owed.length }, (struct slice){ label.data, label.length });
 	assert_int_equal(store_batch_write(batch, &position, &err), STATUS_OK);
 	store_batch_free(batch);
 	store_shard_close(shard);
 	buffer_free(&owed);
+	buffer_free(&label);
 }
 
 static void expect_shard(const struct store_summary_shard *s, int32_t partition)
@@ -58,6 +64,7 @@ static void expect_shard(const struct store_summary_shard *s, int32_t partition)
 	assert_int_equal(s->users, 2);
 	assert_int_equal(s->events, 8);
 	assert_int_equal(s->owed, 1);
+	assert_int_equal(s->labels, 1);
 	assert_int_equal(s->damaged, 1);
 	assert_true(s->has_position);
 	assert_int_equal(s->position.interactions, 10);
