@@ -40,16 +40,23 @@ void example_input_free(struct example_input *in)
 	free(in);
 }
 
-bool example_input_fits(const struct served_task *task, const struct example *example)
-{
-	if (example->kind == EXAMPLE_TEXT || example->kind == EXAMPLE_NUMBER)
-		return (example->kind == EXAMPLE_NUMBER) == (task->spec.type == PATCH_REGRESSION);
-	return example->kind == EXAMPLE_FORGET;
-}
-
 static bool is_text(struct slice s, const char *text)
 {
 	return s.length == strlen(text) && memcmp(s.data, text, s.length) == 0;
+}
+
+bool example_input_fits(const struct served_task *task, const struct example *example)
+{
+	switch (example->kind) {
+	case EXAMPLE_TEXT:
+		return task->spec.type != PATCH_REGRESSION;
+	case EXAMPLE_NUMBER:
+		return task->spec.type == PATCH_REGRESSION;
+	case EXAMPLE_ROLLBACK:
+		return is_text(example->definition, task->hash);
+	default:
+		return true;
+	}
 }
 
 /* The events' vocabulary indices to in->items. */
@@ -114,28 +121,30 @@ enum status example_input_take(struct example_input *in, const struct served_tas
 			       const struct learner_setup *setup, const struct example *example, uint64_t offset,
 			       struct taken_example *ret, struct error *err)
 {
+	const bool label = example->kind == EXAMPLE_TEXT || example->kind == EXAMPLE_NUMBER;
 	const bool inside = setup->lineage.net != NULL;
-	enum status status =
-		inside && example->kind != EXAMPLE_FORGET ? read_items(in, example->events, err) : STATUS_OK;
+	const size_t text_bytes = example->kind == EXAMPLE_TEXT ? example->text.length : 0;
+	enum status status = inside && label ? read_items(in, example->events, err) : STATUS_OK;
 	if (status != STATUS_OK)
 		return status;
-	const size_t past = example->kind == EXAMPLE_FORGET ? 0
-			    : inside                        ? in->past.length * sizeof *in->items
-							    : row_floats(in, setup, task) * sizeof(float);
-	char *memory = calloc(1, past + example->text.length + 1);
+	const size_t past = !label   ? 0
+			    : inside ? in->past.length * sizeof *in->items
+				     : row_floats(in, setup, task) * sizeof(float);
+	char *memory = calloc(1, past + text_bytes + 1);
 	if (!memory)
 		return error_set_memory(err);
-	if (example->kind != EXAMPLE_FORGET)
+	if (label)
 		status = fill(in, task, setup, example, memory, err);
 	if (status != STATUS_OK) {
 		free(memory);
 		return status;
 	}
-	if (example->text.data)
-		memcpy(memory + past, example->text.data, example->text.length);
+	if (text_bytes > 0)
+		memcpy(memory + past, example->text.data, text_bytes);
+	ret->rollback = example->kind == EXAMPLE_ROLLBACK;
 	ret->memory = memory;
 	ret->example = (struct learner_example){
-		.kind = example->kind == EXAMPLE_FORGET ? LEARNER_FORGET : LEARNER_LABEL,
+		.kind = label ? LEARNER_LABEL : LEARNER_FORGET,
 		.offset = offset,
 		.user = hash_item(example->user_id.data, example->user_id.length),
 		.label = memory + past,
@@ -143,7 +152,7 @@ enum status example_input_take(struct example_input *in, const struct served_tas
 		.weight = example->weight,
 		.state = inside ? NULL : (const float *)(void *)memory,
 		.items = inside ? (const uint32_t *)(void *)memory : NULL,
-		.length = inside ? in->past.length : 0,
+		.length = inside && label ? in->past.length : 0,
 	};
 	return STATUS_OK;
 }

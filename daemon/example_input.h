@@ -14,11 +14,13 @@ enum status example_input_new(const struct backbone *backbone, struct example_in
 void example_input_free(struct example_input *in); /* NULL is fine */
 
 struct taken_example {
+	bool rollback;                  /* a person's request, no example: `offset` alone says something */
 	struct learner_example example; /* points into `memory` */
 	void *memory;                   /* free() is the caller's */
 };
 
-/* Whether it is for a learner to take, and the label of the kind that the task predicts: one of an older definition may not be. */
+/* Whether it is for the task as it is defined now: labels of the kind that it predicts, forgets, requests about this
+ * definition. */
 bool example_input_fits(const struct served_task *task, const struct example *example);
 
 /* An example that fits, read at this offset. Errors: STATUS_DATA (its events are damaged), STATUS_MEMORY. */

@@ -60,11 +60,7 @@ static enum status join_group(struct learner_lane *lane, struct error *err)
 		status = error_set(err, STATUS_UNAVAILABLE, "topic %s is missing", topic);
 	if (status != STATUS_OK)
 		return status;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, topic, RD_KAFKA_PARTITION_UA);
-	rd_kafka_resp_err_t code = rd_kafka_subscribe(lane->consumer, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	return code ? error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", topic, rd_kafka_err2str(code)) : STATUS_OK;
+	return learner_subscribe(lane, false, err);
 }
 
 /* What was begun holds readers of the patches topic until it has ended. */
@@ -151,6 +147,8 @@ static enum status run_session(struct learner_lane *lane, int64_t *ret_rounds, s
 {
 	lane->renew = false;
 	lane->assigned = true;
+	lane->member[0] = '\0';
+	lane->uncovered = 0;
 	enum status status = open_producer(lane, err);
 	if (status == STATUS_OK)
 		status = join_group(lane, err);

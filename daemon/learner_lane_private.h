@@ -40,6 +40,10 @@ struct learner_lane {
 	struct learner_part *parts;
 	struct lineage *lineages;
 	bool assigned;         /* partitions have come: look at the lineages */
+	char member[256];      /* id at the last rebalance; "" before the first */
+	int64_t probed_us;     /* monotonic: when the group was looked at */
+	unsigned uncovered;    /* looks in a row that found partitions without an owner */
+	bool subscribed_other; /* for the rebalance that gives them one */
 	bool renew;            /* the session is to end: partitions were lost, or the consumer has failed */
 	char undelivered[160]; /* why a message was not taken, "" none */
 	bool in_transaction;   /* one was begun, and has not ended */
@@ -52,7 +56,8 @@ bool learner_stopping(const struct learner_lane *lane);
 /* learner_reading.c */
 struct learner_part *learner_part_find(const struct learner_lane *lane, int32_t partition);
 void learner_parts_free(struct learner_lane *lane);
-void learner_history_close(struct learner_part *part);
+bool learner_is_member(const struct learner_lane *lane); /* asked after the membership for a commit was taken */
+enum status learner_subscribe(struct learner_lane *lane, bool with_other, struct error *err) MUST_CHECK;
 
 /* Takes what comes for at most wait_ms, less where a lineage is full or lags. Errors: STATUS_MEMORY, STATUS_UNAVAILABLE. */
 enum status learner_collect(struct learner_lane *lane, int wait_ms, struct error *err) MUST_CHECK;

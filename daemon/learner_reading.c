@@ -4,11 +4,20 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "io/client.h"
+#include "io/group.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CALL_MS = 10000, STEP_MS = 20, HISTORY_RECORDS = 2048 };
+enum {
+	CALL_MS = 10000,
+	STEP_MS = 20,
+	HISTORY_RECORDS = 2048,
+	PROBE_US = 5000000,
+	PROBE_MS = 1000,
+	UNCOVERED_PROBES = 2,
+};
 
 struct learner_part *learner_part_find(const struct learner_lane *lane, int32_t partition)
 {
@@ -18,7 +27,7 @@ struct learner_part *learner_part_find(const struct learner_lane *lane, int32_t 
 	return part;
 }
 
-void learner_history_close(struct learner_part *part)
+static void close_history(struct learner_part *part)
 {
 	if (!part->history)
 		return;
@@ -29,7 +38,7 @@ void learner_history_close(struct learner_part *part)
 
 static void part_free(struct learner_part *part)
 {
-	learner_history_close(part);
+	close_history(part);
 	free(part->resting);
 	free(part);
 }
@@ -93,10 +102,22 @@ static enum status take_parts(struct learner_lane *lane, rd_kafka_topic_partitio
 	return STATUS_OK;
 }
 
+/* Those of examples: for a moment the subscription may name another topic. */
+static rd_kafka_topic_partition_list_t *examples_of(const struct learner_lane *lane,
+						    const rd_kafka_topic_partition_list_t *partitions)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions->cnt);
+	for (int i = 0; i < partitions->cnt; i++)
+		if (!strcmp(partitions->elems[i].topic, lane->ctx.config->examples_topic))
+			rd_kafka_topic_partition_list_add(list, partitions->elems[i].topic,
+							  partitions->elems[i].partition);
+	return list;
+}
+
 static void assign(struct learner_lane *lane, const rd_kafka_topic_partition_list_t *partitions)
 {
 	struct error err;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_copy(partitions);
+	rd_kafka_topic_partition_list_t *list = examples_of(lane, partitions);
 	enum status status = take_parts(lane, list, &err);
 	rd_kafka_error_t *error = rd_kafka_incremental_assign(lane->consumer, list);
 	if (error)
@@ -108,27 +129,55 @@ static void assign(struct learner_lane *lane, const rd_kafka_topic_partition_lis
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+static void drop_part(struct learner_lane *lane, int32_t partition)
+{
+	struct learner_part **at = &lane->parts;
+	while (*at && (*at)->partition != partition)
+		at = &(*at)->next;
+	if (!*at)
+		return;
+	struct learner_part *part = *at;
+	*at = part->next;
+	learner_close_lineages_of(lane, partition);
+	part_free(part);
+}
+
 static void drop_parts(struct learner_lane *lane, const rd_kafka_topic_partition_list_t *partitions)
 {
-	for (int i = 0; i < partitions->cnt; i++) {
-		struct learner_part **at = &lane->parts;
-		while (*at && (*at)->partition != partitions->elems[i].partition)
-			at = &(*at)->next;
-		if (!*at)
-			continue;
-		struct learner_part *part = *at;
-		*at = part->next;
-		learner_close_lineages_of(lane, part->partition);
-		part_free(part);
-	}
-	rd_kafka_error_t *error = rd_kafka_incremental_unassign(lane->consumer, partitions);
+	rd_kafka_topic_partition_list_t *list = examples_of(lane, partitions);
+	for (int i = 0; i < list->cnt; i++)
+		drop_part(lane, list->elems[i].partition);
+	rd_kafka_error_t *error = rd_kafka_incremental_unassign(lane->consumer, list);
 	if (error)
 		rd_kafka_error_destroy(error);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Whether it is the member still that it was at the last rebalance: thrown out, it joins again under another id, and until the
+ * assignment the brokers take commits of partitions that others own by now. */
+bool learner_is_member(const struct learner_lane *lane)
+{
+	char *id = rd_kafka_memberid(lane->consumer);
+	const bool same = id && strcmp(id, lane->member) == 0 && !rd_kafka_assignment_lost(lane->consumer);
+	if (id)
+		rd_kafka_mem_free(lane->consumer, id);
+	return same;
+}
+
+static void note_member(struct learner_lane *lane)
+{
+	char *id = rd_kafka_memberid(lane->consumer);
+	if (lane->member[0] && (!id || strcmp(id, lane->member) != 0))
+		lane->renew = true;
+	(void)snprintf(lane->member, sizeof lane->member, "%s", id ? id : "");
+	if (id)
+		rd_kafka_mem_free(lane->consumer, id);
 }
 
 static void rebalance(struct learner_lane *lane, rd_kafka_event_t *event)
 {
 	const rd_kafka_topic_partition_list_t *partitions = rd_kafka_event_topic_partition_list(event);
+	note_member(lane);
 	if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
 		assign(lane, partitions);
 		return;
@@ -136,6 +185,39 @@ static void rebalance(struct learner_lane *lane, rd_kafka_event_t *event)
 	if (rd_kafka_assignment_lost(lane->consumer))
 		lane->renew = true;
 	drop_parts(lane, partitions);
+}
+
+enum status learner_subscribe(struct learner_lane *lane, bool with_other, struct error *err)
+{
+	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(2);
+	rd_kafka_topic_partition_list_add(topics, lane->ctx.config->examples_topic, RD_KAFKA_PARTITION_UA);
+	if (with_other)
+		rd_kafka_topic_partition_list_add(topics, lane->ctx.config->patches_topic, RD_KAFKA_PARTITION_UA);
+	rd_kafka_resp_err_t code = rd_kafka_subscribe(lane->consumer, topics);
+	rd_kafka_topic_partition_list_destroy(topics);
+	lane->subscribed_other = with_other;
+	return code ? error_set(err, STATUS_UNAVAILABLE, "subscription: %s", rd_kafka_err2str(code)) : STATUS_OK;
+}
+
+/* Partitions that belong to nobody (io/group.h): a subscription that changes for a moment makes the broker rebalance. */
+static enum status heal_coverage(struct learner_lane *lane, struct error *err)
+{
+	char group[CLIENT_GROUP_BYTES];
+	struct group_coverage coverage;
+	const int64_t now_us = clock_monotonic_us();
+	if (now_us - lane->probed_us < PROBE_US)
+		return STATUS_OK;
+	lane->probed_us = now_us;
+	if (lane->subscribed_other)
+		return learner_subscribe(lane, false, err);
+	client_learner_group(lane->ctx.config, group);
+	if (group_coverage(lane->consumer, group, lane->ctx.config->examples_topic, PROBE_MS, &coverage, err))
+		return STATUS_OK; /* what is wrong with the brokers shows elsewhere */
+	lane->uncovered = coverage.stable && coverage.owned < coverage.partitions ? lane->uncovered + 1 : 0;
+	if (lane->uncovered < UNCOVERED_PROBES)
+		return STATUS_OK;
+	lane->uncovered = 0;
+	return learner_subscribe(lane, true, err);
 }
 
 /* ---- examples ---- */
@@ -223,7 +305,7 @@ static enum status open_history(struct learner_lane *lane, struct learner_part *
 	}
 	if (!wanted)
 		return STATUS_OK;
-	learner_history_close(part);
+	close_history(part);
 	enum status status = client_reader(lane->ctx.config, &part->history, err);
 	if (status != STATUS_OK)
 		return status;
@@ -292,7 +374,7 @@ static enum status follow_history(struct learner_lane *lane, bool *ret_any, stru
 	*ret_any = false;
 	for (struct learner_part *part = lane->parts; part && status == STATUS_OK; part = part->next) {
 		if (!mark_lagging(lane, part)) {
-			learner_history_close(part);
+			close_history(part);
 			continue;
 		}
 		*ret_any = true;
@@ -313,9 +395,11 @@ static bool any_busy(const struct learner_lane *lane)
 
 enum status learner_collect(struct learner_lane *lane, int wait_ms, struct error *err)
 {
-	bool lagging;
+	bool lagging = false;
 	const int64_t until_us = clock_monotonic_us() + (int64_t)wait_ms * 1000;
-	enum status status = follow_history(lane, &lagging, err);
+	enum status status = heal_coverage(lane, err);
+	if (status == STATUS_OK)
+		status = follow_history(lane, &lagging, err);
 	while (status == STATUS_OK && !lane->renew && !learner_stopping(lane)) {
 		const bool wait = !lagging && !any_busy(lane) && clock_monotonic_us() < until_us;
 		rd_kafka_event_t *event =

@@ -108,6 +108,10 @@ static enum status send_offsets(struct learner_lane *lane, const rd_kafka_topic_
 	enum outcome outcome;
 	if (!group)
 		return error_set(err, STATUS_UNAVAILABLE, "it is no member of its group");
+	if (!learner_is_member(lane)) {
+		rd_kafka_consumer_group_metadata_destroy(group);
+		return error_set(err, STATUS_UNAVAILABLE, "the group gave its partitions away");
+	}
 	do
 		outcome = judge(rd_kafka_send_offsets_to_transaction(lane->producer, offsets, group, CALL_MS),
 				"offsets", err);

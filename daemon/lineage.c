@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/lineage_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static enum status make_room(struct lineage *l, struct error *err)
 /* Examples before next_offset are in the learner already, or in its reservoir. */
 static void refill(struct lineage *l, const struct taken_example *taken)
 {
-	if (!l->filled && taken->example.kind == LEARNER_LABEL)
+	if (!l->filled && !taken->rollback && taken->example.kind == LEARNER_LABEL)
 		learner_refill(l->learner, &taken->example);
 	free(taken->memory);
 }
@@ -269,11 +270,46 @@ static uint64_t steps_allowed(struct lineage *l, size_t count)
 	return (count + batch - 1) / batch;
 }
 
+/* The version before the live one serves again, because a person has asked for it. */
+static enum status roll_back(struct lineage *l, struct error *err)
+{
+	const struct patch *back = learner_predecessor(l->learner);
+	l->next_offset = (int64_t)waiting(l, 0)->example.offset + 1;
+	l->record.examples.next = l->next_offset;
+	l->dirty = true;
+	lineage_drop_waiting(l, 1);
+	if (!back) {
+		log_warning("task %s: there is no version to roll back to", l->setup.lineage.task);
+		return STATUS_OK;
+	}
+	const struct learner_decision d = { .verdict = LEARNER_ROLLED_BACK,
+					    .reason = LEARNER_ASKED,
+					    .time_ms = clock_wall_ms(),
+					    .labels = learner_counts(l->learner)->labels,
+					    .version = back->version,
+					    .parent = learner_live(l->learner)->version,
+					    .over = (double)NAN,
+					    .over_log = (double)NAN };
+	enum status status = learner_apply(l->learner, &d, err);
+	return status == STATUS_OK ? note_decision(l, &d, err) : status;
+}
+
+/* Examples of the next cut: those that wait before the next request, at most cut_size. */
+static size_t next_cut(const struct lineage *l)
+{
+	const size_t most = l->waiting_count < cut_size(l) ? l->waiting_count : cut_size(l);
+	size_t count = 0;
+	while (count < most && !waiting(l, count)->rollback)
+		count++;
+	return count;
+}
+
 static enum status work_cut(struct lineage *l, struct error *err)
 {
 	struct learner_report report;
-	const size_t most = cut_size(l);
-	const size_t count = l->waiting_count < most ? l->waiting_count : most;
+	const size_t count = next_cut(l);
+	if (count == 0)
+		return roll_back(l, err);
 	const int64_t offset = (int64_t)waiting(l, 0)->example.offset;
 	enum status status = consume(l, count, steps_allowed(l, count), &report, err);
 	if (status != STATUS_OK)

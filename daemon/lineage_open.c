@@ -229,6 +229,14 @@ static enum status repeat_decision(struct lineage *l, const struct patch_record 
 	return status;
 }
 
+/* Requests among the examples that a record names became decisions. */
+static void drop_requests(struct lineage *l, int64_t next)
+{
+	while (l->waiting_count > 0 && l->waiting[l->waiting_first].rollback &&
+	       (int64_t)l->waiting[l->waiting_first].example.offset < next)
+		lineage_drop_waiting(l, 1);
+}
+
 enum status lineage_repeat(struct lineage *l, int64_t position, struct error *err)
 {
 	for (; l->repeat_at < l->repeat_count; l->repeat_at++, l->cut_at = 0) {
@@ -236,11 +244,13 @@ enum status lineage_repeat(struct lineage *l, int64_t position, struct error *er
 		enum status status = STATUS_OK;
 		for (; l->cut_at < r->cut_count && status == STATUS_OK; l->cut_at++) {
 			bool gone;
+			drop_requests(l, r->examples.next);
 			if (has_cut(l, &r->cuts[l->cut_at], r->examples.next, position, &gone))
 				status = lineage_consume_again(l, &r->cuts[l->cut_at], err);
 			else
 				return gone ? give_up(l, err) : STATUS_OK;
 		}
+		drop_requests(l, r->examples.next);
 		if (status == STATUS_OK && r->has_gate)
 			status = repeat_decision(l, r, err);
 		if (status != STATUS_OK)

@@ -23,17 +23,19 @@ struct trunk {
 	struct backbone_workspace *past_workspace; /* of pasts that are nobody's cached state; NULL before the first */
 	uint32_t *past_items;                      /* [past_capacity] */
 	size_t past_capacity;
-	size_t embedding_at_bytes; /* where a user's embedding lies behind its state */
+	size_t embedding_at_bytes; /* where a user's embedding lies behind its state, */
+	size_t kept_at_bytes;      /* and what is kept of levels behind that */
 	uint32_t *levels;          /* those above 0 that states keep, each once */
 	size_t levels_count;
 	uint32_t *places;     /* [blocks + 1]: where a level is among them; in the memory of `levels` */
 	uint32_t mean_window; /* events of a ring */
 };
 
-/* Behind a user's embedding, where levels are kept. */
+/* Behind a user's embedding, where levels are kept. Behind the sums floats follow: [count, d] at the task token, then the ring,
+ * [mean_window, count, d]. */
 struct kept {
-	uint32_t next;  /* row of the ring that the next event's columns take */
-	float floats[]; /* [count, d] at the task token, then the ring: [mean_window, count, d] */
+	uint32_t next; /* row of the ring that the next event's columns take */
+	double sums[]; /* [count + 1, d]: of the ring's rows, and of the same events' embeddings, which no ring holds */
 };
 
 /* Where the levels of one pass go: those of ROWS users at most. */
@@ -53,6 +55,7 @@ enum status trunk_new(const struct backbone *backbone, struct user_cache *cache,
 	t->dim = backbone_dim(backbone);
 	t->window = t->reach = backbone_window(backbone);
 	t->embedding_at_bytes = backbone_state_bytes(backbone);
+	t->kept_at_bytes = (trunk_state_bytes(backbone) + sizeof(double) - 1) / sizeof(double) * sizeof(double);
 	t->items = reallocarray(NULL, (size_t)ROWS * (t->window ? t->window : 1), sizeof *t->items);
 	t->embeddings = calloc((size_t)ROWS * t->dim, sizeof *t->embeddings);
 	enum status status = t->items && t->embeddings ? backbone_workspace_new(backbone, &t->workspace, err)
@@ -91,7 +94,7 @@ static float *embedding_of(const struct trunk *t, const struct user *u)
 
 static struct kept *kept_of(const struct trunk *t, const struct user *u)
 {
-	return (struct kept *)(embedding_of(t, u) + t->dim);
+	return (struct kept *)((char *)u->state + t->kept_at_bytes);
 }
 
 /* Floats of one event's columns. */
@@ -100,9 +103,14 @@ static size_t row_floats(const struct trunk *t)
 	return t->levels_count * t->dim;
 }
 
+static float *task_levels(const struct trunk *t, const struct user *u)
+{
+	return (float *)(kept_of(t, u)->sums + row_floats(t) + t->dim);
+}
+
 static float *ring_row(const struct trunk *t, const struct user *u, uint32_t row)
 {
-	return kept_of(t, u)->floats + ((size_t)row + 1) * row_floats(t);
+	return task_levels(t, u) + ((size_t)row + 1) * row_floats(t);
 }
 
 /* Where a pass of these users leaves levels; NULL: none are kept. */
@@ -112,25 +120,78 @@ static const struct backbone_levels *open_sinks(const struct trunk *t, struct us
 	if (t->levels_count == 0)
 		return NULL;
 	for (size_t i = 0; i < n; i++) {
-		s->tasks[i] = kept_of(t, users[i])->floats;
+		s->tasks[i] = task_levels(t, users[i]);
 		s->columns[i] = ring_row(t, users[i], kept_of(t, users[i])->next);
 	}
 	s->levels = (struct backbone_levels){ t->levels, t->levels_count, t->mean_window, s->tasks, s->columns };
 	return &s->levels;
 }
 
+static uint32_t item_at(const struct trunk *t, const struct user *u, uint32_t index)
+{
+	return backbone_item(t->backbone, u->sequence.events[index].item);
+}
+
 /* An empty ring. */
 static void begin_ring(const struct trunk *t, struct user *u)
 {
-	if (t->levels_count > 0)
-		kept_of(t, u)->next = 0;
+	if (t->levels_count == 0)
+		return;
+	kept_of(t, u)->next = 0;
+	memset(kept_of(t, u)->sums, 0, (row_floats(t) + t->dim) * sizeof(double));
 }
 
-/* So many columns were put in, at most as many as it holds. */
-static void turn_ring(const struct trunk *t, struct user *u, size_t columns)
+/* Adds an event, whose columns lie in this row of the ring, to the sums, or takes it out of them. */
+static void count_event(const struct trunk *t, struct user *u, uint32_t index, uint32_t row, double sign)
 {
-	if (t->levels_count > 0)
-		kept_of(t, u)->next = (uint32_t)((kept_of(t, u)->next + columns) % t->mean_window);
+	const float *columns = ring_row(t, u, row);
+	const float *vector = backbone_vector(t->backbone, item_at(t, u, index));
+	const size_t floats = row_floats(t);
+	double *sums = kept_of(t, u)->sums;
+	for (size_t i = 0; i < floats; i++)
+		sums[i] += sign * (double)columns[i];
+	for (size_t i = 0; i < t->dim; i++)
+		sums[floats + i] += sign * (double)vector[i];
+}
+
+/* The sums of the last events before `end`, from the ring: whatever rounding had gathered in them is gone. */
+static void sum_ring(const struct trunk *t, struct user *u, uint32_t end)
+{
+	const uint32_t next = kept_of(t, u)->next;
+	const uint32_t events = end < t->mean_window ? end : t->mean_window;
+	begin_ring(t, u);
+	kept_of(t, u)->next = next;
+	for (uint32_t i = 0; i < events; i++)
+		count_event(t, u, end - events + i, (next + t->mean_window - events + i) % t->mean_window, 1);
+}
+
+/* The event at `index` is about to take the ring's next row. */
+static void make_room(const struct trunk *t, struct user *u, uint32_t index)
+{
+	if (t->levels_count > 0 && index >= t->mean_window)
+		count_event(t, u, index - t->mean_window, kept_of(t, u)->next, -1);
+}
+
+/* It has. */
+static void take_row(const struct trunk *t, struct user *u, uint32_t index)
+{
+	struct kept *kept;
+	if (t->levels_count == 0)
+		return;
+	kept = kept_of(t, u);
+	count_event(t, u, index, kept->next, 1);
+	kept->next = (kept->next + 1) % t->mean_window;
+	if (kept->next == 0)
+		sum_ring(t, u, index + 1);
+}
+
+/* A window's last columns were put in, at most as many as it holds. */
+static void take_window(const struct trunk *t, struct user *u, size_t columns)
+{
+	if (t->levels_count == 0)
+		return;
+	kept_of(t, u)->next = (uint32_t)(columns % t->mean_window);
+	sum_ring(t, u, u->sequence.length);
 }
 
 static void keep_embeddings(struct trunk *t, struct user *const users[], size_t n)
@@ -139,11 +200,6 @@ static void keep_embeddings(struct trunk *t, struct user *const users[], size_t 
 		memcpy(embedding_of(t, users[i]), t->embeddings + i * t->dim, t->dim * sizeof(float));
 		users[i]->embedded = true;
 	}
-}
-
-static uint32_t item_at(const struct trunk *t, const struct user *u, uint32_t index)
-{
-	return backbone_item(t->backbone, u->sequence.events[index].item);
 }
 
 /* Appends the user's window to t->items at `at`; returns its length. */
@@ -182,7 +238,7 @@ static void pass_windows(struct trunk *t, struct user *const users[], size_t n)
 			      open_sinks(t, users, n, &sinks));
 	for (size_t i = 0; i < n; i++) {
 		size_t events = offsets[i + 1] - offsets[i];
-		turn_ring(t, users[i], events < t->mean_window ? events : t->mean_window);
+		take_window(t, users[i], events < t->mean_window ? events : t->mean_window);
 	}
 	keep_embeddings(t, users, n);
 }
@@ -197,13 +253,14 @@ static void push_next(struct trunk *t, struct user *const users[], size_t n, boo
 		struct user *u = users[i];
 		states[i] = u->state;
 		items[i] = item_at(t, u, u->sequence.length - u->fresh);
+		make_room(t, u, u->sequence.length - u->fresh);
 		u->fresh--;
 		u->embedded = false;
 	}
 	backbone_step_levels(t->backbone, t->workspace, n, states, items, read ? t->embeddings : NULL,
 			     open_sinks(t, users, n, &sinks));
 	for (size_t i = 0; i < n; i++)
-		turn_ring(t, users[i], 1);
+		take_row(t, users[i], users[i]->sequence.length - users[i]->fresh - 1);
 	if (read)
 		keep_embeddings(t, users, n);
 }
@@ -363,9 +420,10 @@ static enum status set_levels(struct trunk *t, uint32_t *levels, size_t count, u
 	t->places = levels + backbone_blocks(t->backbone);
 	t->levels_count = count;
 	t->reach = reach;
-	size_t floats = count > 0 ? ((size_t)mean_window + 1) * row_floats(t) : 0;
-	size_t kept_bytes = count > 0 ? sizeof(struct kept) + floats * sizeof(float) : 0;
-	user_cache_set_states(t->cache, trunk_state_bytes(t->backbone) + kept_bytes);
+	const size_t sums_bytes = (row_floats(t) + t->dim) * sizeof(double);
+	const size_t floats_bytes = ((size_t)mean_window + 1) * row_floats(t) * sizeof(float);
+	user_cache_set_states(t->cache, count > 0 ? t->kept_at_bytes + sizeof(struct kept) + sums_bytes + floats_bytes
+						  : trunk_state_bytes(t->backbone));
 	return STATUS_OK;
 }
 
@@ -408,21 +466,42 @@ static void add_event(const struct trunk *t, uint32_t item, const float *row, co
 			 t->dim);
 }
 
-/* The states of a user who lacks nothing; out: [count, 2, d]. The ring of a user may be far from any cache: it is read once,
- * front to back. */
-static void states_of(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
-		      uint32_t mean_window, float *out)
+/* What lies at the task token, before the means are filled in; out: [count, 2, d]. */
+static void copy_task_levels(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
+			     float *out)
 {
 	const size_t dim = t->dim;
-	const uint32_t events = u->sequence.length < mean_window ? u->sequence.length : mean_window;
-	const bool embeddings = has_level(levels, count, 0);
-	const bool ring = t->levels_count > 0;
 	for (size_t i = 0; i < count; i++) {
 		const float *task = levels[i] == 0 ? backbone_vector(t->backbone, BACKBONE_TCL)
-						   : kept_of(t, u)->floats + level_at(t, levels[i]);
+						   : task_levels(t, u) + level_at(t, levels[i]);
 		memcpy(out + 2 * i * dim, task, dim * sizeof *out);
-		memset(out + (2 * i + 1) * dim, 0, dim * sizeof *out);
 	}
+}
+
+/* Means over as many events as the sums are of. */
+static void means_of_sums(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
+			  uint32_t events, float *out)
+{
+	const size_t dim = t->dim;
+	const double share = 1.0 / (events > 0 ? events : 1);
+	for (size_t i = 0; i < count; i++) {
+		const size_t at = levels[i] == 0 ? row_floats(t) : level_at(t, levels[i]);
+		const double *sum = kept_of(t, u)->sums + at;
+		float *mean = out + (2 * i + 1) * dim;
+		for (size_t k = 0; k < dim; k++)
+			mean[k] = (float)(sum[k] * share);
+	}
+}
+
+/* Means over fewer. The ring of a user may be far from any cache: it is read once, front to back. */
+static void means_of_ring(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
+			  uint32_t events, float *out)
+{
+	const size_t dim = t->dim;
+	const bool embeddings = has_level(levels, count, 0);
+	const bool ring = t->levels_count > 0;
+	for (size_t i = 0; i < count; i++)
+		memset(out + (2 * i + 1) * dim, 0, dim * sizeof *out);
 	uint32_t row = ring ? (kept_of(t, u)->next + t->mean_window - events) % t->mean_window : 0;
 	for (uint32_t e = u->sequence.length - events; e < u->sequence.length; e++) {
 		add_event(t, embeddings ? item_at(t, u, e) : 0, ring ? ring_row(t, u, row) : NULL, levels, count,
@@ -431,6 +510,19 @@ static void states_of(const struct trunk *t, const struct user *u, const uint32_
 	}
 	for (size_t i = 0; i < count; i++)
 		mean_finish(out + (2 * i + 1) * dim, events, dim);
+}
+
+/* The states of a user who lacks nothing; out: [count, 2, d]. */
+static void states_of(const struct trunk *t, const struct user *u, const uint32_t levels[], size_t count,
+		      uint32_t mean_window, float *out)
+{
+	const uint32_t length = u->sequence.length;
+	const uint32_t events = length < mean_window ? length : mean_window;
+	copy_task_levels(t, u, levels, count, out);
+	if (t->levels_count > 0 && (mean_window == t->mean_window || length <= mean_window))
+		means_of_sums(t, u, levels, count, events, out);
+	else
+		means_of_ring(t, u, levels, count, events, out);
 }
 
 static void window_states(struct trunk *t, struct user *const users[], size_t n, const uint32_t levels[], size_t count,

@@ -71,7 +71,6 @@ static const struct setting fixed[] = {
 /* What a user's property does not reach: it is meant for the lanes. A reader reads up to an end, which it learns from a
  * fetch that found nothing, and so waits for it as long as such a fetch waits. What bounds memory stays the user's. */
 static const struct setting readers[] = {
-	{ "fetch.wait.max.ms", "10", READER },
 	{ "fetch.min.bytes", "1", READER },
 	{ "queued.min.messages", "200000", READER },
 };
@@ -325,7 +324,7 @@ static enum status open_lane(const struct config *config, int kind, const char *
 	return open(config, conf, kind, ret, err);
 }
 
-enum { NAME_BYTES = 512 };
+enum { NAME_BYTES = CLIENT_GROUP_BYTES };
 
 /* Cut, two lanes would have one identity. */
 static enum status check_length(int length, struct error *err)
@@ -351,10 +350,16 @@ enum status client_lane_producer(const struct config *config, int lane, size_t b
 	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, batch_bytes, ret, err) : status;
 }
 
+void client_learner_group(const struct config *config, char ret[CLIENT_GROUP_BYTES])
+{
+	(void)snprintf(ret, CLIENT_GROUP_BYTES, "%s-learner", config->group);
+}
+
 enum status client_learner_consumer(const struct config *config, rd_kafka_t **ret, struct error *err)
 {
-	char group[NAME_BYTES];
-	enum status status = check_length(snprintf(group, sizeof group, "%s-learner", config->group), err);
+	char group[CLIENT_GROUP_BYTES];
+	enum status status = check_length((int)strlen(config->group) + (int)sizeof "-learner", err);
+	client_learner_group(config, group);
 	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, group, config->instance, 0, ret, err) : status;
 }
 
@@ -366,11 +371,27 @@ enum status client_learner_producer(const struct config *config, rd_kafka_t **re
 	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, 0, ret, err) : status;
 }
 
-enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)
+static enum status open_reader(const struct config *config, const char *wait_ms, rd_kafka_t **ret, struct error *err)
 {
 	rd_kafka_conf_t *conf;
 	enum status status = build(config, READER, false, &conf, err);
-	return status == STATUS_OK ? open(config, conf, READER, ret, err) : status;
+	if (status != STATUS_OK)
+		return status;
+	status = set(conf, "fetch.wait.max.ms", wait_ms, err);
+	if (status == STATUS_OK)
+		return open(config, conf, READER, ret, err);
+	rd_kafka_conf_destroy(conf);
+	return status;
+}
+
+enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)
+{
+	return open_reader(config, "10", ret, err);
+}
+
+enum status client_follower(const struct config *config, rd_kafka_t **ret, struct error *err)
+{
+	return open_reader(config, "100", ret, err);
 }
 
 enum status client_producer(const struct config *config, const char *transactional_id, rd_kafka_t **ret,

@@ -30,6 +30,8 @@ enum status client_lane_producer(const struct config *config, int lane, size_t b
 
 /* The learner lane's: a member of the group "<group>-learner", named as the instance, and a producer "<group>/<instance>/learner";
  * otherwise as a lane's. */
+enum { CLIENT_GROUP_BYTES = 512 };
+void client_learner_group(const struct config *config, char ret[CLIENT_GROUP_BYTES]);
 enum status client_learner_consumer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 enum status client_learner_producer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
@@ -37,6 +39,9 @@ enum status client_learner_producer(const struct config *config, rd_kafka_t **re
  * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. It is to be quick whatever the user's
  * properties say of fetches' waits: those are the lanes'. */
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+
+/* The same for a topic that is followed for good: it asks a tenth as often while nothing comes, and learns of an end later. */
+enum status client_follower(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
 /* An idempotent producer (replay), or a transactional one where `transactional_id` is not NULL (requeue). Delivery
  * reports of failures only, as events of the main queue. */

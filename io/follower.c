@@ -89,7 +89,7 @@ static enum status prepare(struct follower *f, const struct config *config, cons
 			   struct error *err)
 {
 	const int64_t deadline_us = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
-	enum status status = client_reader(config, &f->reader, err);
+	enum status status = client_follower(config, &f->reader, err);
 	if (!status)
 		status = topics_partitions(f->reader, topic, timeout_ms, &f->partitions, err);
 	if (status)

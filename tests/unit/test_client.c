@@ -256,6 +256,10 @@ static void fetches_of_readers_do_not_wait(void **state)
 	assert_int_equal(setting_of(rk, least), 1);
 	assert_int_equal(setting_of(rk, queued), 16384);
 	rd_kafka_destroy(rk);
+	assert_int_equal(client_follower(&config, &rk, &err), STATUS_OK);
+	assert_int_equal(setting_of(rk, wait), 100);
+	assert_int_equal(setting_of(rk, least), 1);
+	rd_kafka_destroy(rk);
 	assert_int_equal(client_lane_consumer(&config, 0, &rk, &err), STATUS_OK);
 	assert_int_equal(setting_of(rk, wait), 4000);
 	assert_int_equal(setting_of(rk, least), 100000);

@@ -186,6 +186,53 @@ static void foreign_states_are_made_anew(void **state)
 	free(taken.memory);
 }
 
+static void ask_for_rollback(struct lineage *l, int64_t offset)
+{
+	struct error err;
+	const struct example request = { .kind = EXAMPLE_ROLLBACK,
+					 .task = text("hue"),
+					 .definition = text(task_of("hue")->hash),
+					 .backbone = text(backbone_hash(fx.backbone)) };
+	assert_int_equal(lineage_take(l, offset, &request, &err), STATUS_OK);
+}
+
+static void a_person_rolls_back(void **state)
+{
+	record_examples("hue");
+	struct lineage *first = open_lineage("hue");
+	live(first, 0, 200, 20);
+	const uint64_t before = learner_predecessor(first->learner)->version;
+	hand(first, 200);
+	ask_for_rollback(first, fx.examples[200].offset + 1);
+	hand(first, 201);
+	for (int i = 0; i < 3; i++)
+		work(first, fx.examples[201].offset + 1);
+	const struct patch_entry *entry = patch_table_find(fx.table, "hue");
+	const struct patch_record *r = NULL;
+	for (size_t i = 0; i < entry->decision_count; i++)
+		if (entry->decisions[i]->decision == PATCH_ROLLED_BACK &&
+		    entry->decisions[i]->gate.reason == PATCH_ASKED)
+			r = entry->decisions[i];
+	assert_non_null(r);
+	assert_true(r->version >= before);
+	assert_int_equal(r->examples.next, fx.examples[200].offset + 2);
+	live(first, 202, 300, 20);
+	struct lineage *second = open_lineage("hue");
+	for (int i = 0; i < 300; i++) {
+		hand(second, i);
+		if (i == 200)
+			ask_for_rollback(second, fx.examples[200].offset + 1);
+	}
+	struct learner_options never = second->setup.options;
+	never.min_age_ms = never.max_age_ms = INT64_MAX / 2;
+	learner_set_cadence(second->learner, &never);
+	work(second, fx.examples[299].offset + 1);
+	learner_set_cadence(second->learner, &second->setup.options);
+	expect_same(first, second);
+	lineage_close(first);
+	lineage_close(second);
+}
+
 static void labels_of_another_kind_are_passed_over(void **state)
 {
 	record_examples("size"); /* numbers */
@@ -232,10 +279,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	const struct CMUnitTest tests[] = {
-		TEST(side_patches_are_the_same_again),        TEST(serial_patches_are_the_same_again),
-		TEST(from_a_checkpoint_it_is_the_same),       TEST(records_name_each_example_once),
-		TEST(where_examples_are_gone_it_begins_anew), TEST(foreign_states_are_made_anew),
-		TEST(labels_of_another_kind_are_passed_over), TEST(too_many_are_trained_on_less),
+		TEST(side_patches_are_the_same_again),
+		TEST(serial_patches_are_the_same_again),
+		TEST(from_a_checkpoint_it_is_the_same),
+		TEST(records_name_each_example_once),
+		TEST(where_examples_are_gone_it_begins_anew),
+		TEST(foreign_states_are_made_anew),
+		TEST(a_person_rolls_back),
+		TEST(labels_of_another_kind_are_passed_over),
+		TEST(too_many_are_trained_on_less),
 		TEST(a_definition_that_changes_begins_anew),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
