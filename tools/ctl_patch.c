@@ -393,11 +393,12 @@ static enum status ask(const struct patch_command *c, const struct patch_record 
 	return status;
 }
 
-/* The learner's answer: a record behind `before` that says that somebody asked for it. */
+/* The learner's answer: a rollback behind `before` that somebody asked for. */
 static const struct patch_record *find_answer(const struct patch_entry *entry, uint64_t before)
 {
 	for (size_t i = entry->decision_count; i-- > 0 && entry->decisions[i]->number > before;)
-		if (entry->decisions[i]->has_gate && entry->decisions[i]->gate.reason == PATCH_ASKED)
+		if (entry->decisions[i]->decision == PATCH_ROLLED_BACK && entry->decisions[i]->has_gate &&
+		    entry->decisions[i]->gate.reason == PATCH_ASKED)
 			return entry->decisions[i];
 	return NULL;
 }
@@ -446,10 +447,6 @@ static enum status rollback(struct patch_command *c, const char *task, struct er
 		status = await(c, task, before, &answer, err);
 	if (status)
 		return status;
-	if (answer->decision != PATCH_ROLLED_BACK)
-		return error_set(err, STATUS_NO_INPUT,
-				 "task %s: the learner has no predecessor of version %llu to go back to", task,
-				 (unsigned long long)answer->version);
 	return patch_view_record(answer, c->json, err);
 }
 

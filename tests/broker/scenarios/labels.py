@@ -1,5 +1,6 @@
 """Labels become examples: point in time, each once, whatever order the topics deliver and whoever dies on the way."""
 import random
+import shutil
 import struct
 import time
 
@@ -252,3 +253,99 @@ def labels_live(site):
     found = read_examples(site, example_avro)[0].values()
     assert sorted(r["user_id"] for r in found) == [f"live-{t}" for t in range(5)]
     assert all(len(decode_events(r["events"])) == 3 for r in found)
+
+
+def waiting_letters(site):
+    """Dead letters of labels: {(partition, offset): (reason, key, value, own headers)}"""
+    found = {}
+    for messages in topics.read_all(site.bootstrap, site.topic("deadletters")).values():
+        for message in messages:
+            headers = message.headers()
+            named = dict(headers)
+            assert named["__streams.errors.topic"].decode() == site.topic("labels")
+            at = int(named["__streams.errors.partition"]), int(named["__streams.errors.offset"])
+            assert at not in found, f"two dead letters of the label at {at}"
+            own = [(k, v) for k, v in headers if not k.startswith("__streams.") and k != "peterd.reason"]
+            found[at] = named["peterd.reason"].decode(), message.key(), message.value(), own
+    return found
+
+
+def await_waiting(daemon, wanted, timeout=40):
+    deadline = time.monotonic() + timeout
+    while daemon.metric("peterd_labels_waiting") != wanted:
+        daemon.assert_alive()
+        assert time.monotonic() < deadline, f"{daemon.metric('peterd_labels_waiting')} labels wait, expected {wanted}"
+        time.sleep(0.05)
+
+
+@scenario(timeout_s=240)
+def labels_waiting(site):
+    """Labels of users whose first events come late are kept across kill -9, aborts and a lost store; each is joined once, or
+    given up once: by the tombstone, by the time of the interactions, by the wall clock."""
+    site.create(2)
+    stream = site.stream(34)
+    backbone = site.backbone(stream)
+    task = {"type": "classification", "mean_window": MEAN_WINDOW}
+    daemon = site.daemon(backbone, env={"PETERD_TEST_ABORT_EVERY": "3"}, learner={"enabled": False}, transaction={"interval_ms": 30},
+                         tasks=[{"name": "slow", **task, "wait_ms": 3_600_000}, {"name": "hasty", **task, "wait_ms": 3000},
+                                {"name": "at-once", **task}])
+    avro, now = codec.Avro.shipped(site.peterctl, "Label"), int(time.time() * 1000)
+
+    def label(task, users, at):
+        records = [{"task": task, "user_id": u, "label": "any", "weight": 0.5, "timestamp": at} for u in users]
+        produce(site.bootstrap, site.topic("labels"), [(r["user_id"].encode(), avro.encode(r), [("own", b"1"), ("null", None)])
+                                                       for r in records])
+
+    def restart(lose_store=False):
+        daemon.kill()
+        if lose_store:
+            shutil.rmtree(daemon.config["state_dir"])
+        daemon.start().wait_ready()
+
+    users = [f"late-{i}" for i in range(40)]
+    site.produce([stream.interaction(user="known", timestamp=now - 5000)])
+    daemon.start().wait_ready()
+    label("slow", users, now)
+    label("at-once", ["nobody"], now)
+    await_labels(site)
+    await_waiting(daemon, 40)
+    assert len(waiting_letters(site)) == 1
+    restart()
+    await_waiting(daemon, 40)
+    site.produce([stream.interaction(user=u, timestamp=now) for u in users])  # not older: nobody is released
+    restart(lose_store=True)
+    await_waiting(daemon, 40)
+    for n in range(4):  # five users at a time, and killed in between
+        site.produce([stream.interaction(user=u, timestamp=now - 60000 + i) for u in users[5 * n:5 * n + 5] for i in range(2)])
+        time.sleep(0.2 * n)
+        restart(lose_store=n == 2)
+    await_waiting(daemon, 20)
+    site.produce([(u.encode(), None, None) for u in users[20:25]])
+    await_waiting(daemon, 15)
+    restart()
+    await_waiting(daemon, 15)
+    much_later = now + 3_700_000
+    site.produce([stream.interaction(user=f"other-{i}", timestamp=much_later) for i in range(12)])  # on both partitions
+    await_waiting(daemon, 0)
+    begun = time.monotonic()
+    label("hasty", [f"hasty-{i}" for i in range(5)], much_later)
+    await_labels(site)
+    await_waiting(daemon, 5)
+    await_waiting(daemon, 0)
+    took = time.monotonic() - begun
+    site.settle(daemon=daemon)
+    daemon.stopped_well()
+    assert took >= 2.9, f"given up after {took:.1f} s of 3 s"
+
+    found, _ = read_examples(site, codec.Avro.shipped(site.peterctl, "Example"))
+    assert sorted(r["user_id"] for r in found.values()) == sorted(users[:20]), f"{sorted(r['user_id'] for r in found.values())}"
+    for record in found.values():
+        assert record["task"] == "slow" and record["weight"] == 0.5 and record["timestamp"] == now
+        assert [at for at, _ in decode_events(record["events"])] == [now - 60000], f"{record['user_id']}"
+    letters = waiting_letters(site)
+    sent = {(m.partition(), m.offset()): m for messages in topics.read_all(site.bootstrap, site.topic("labels")).values()
+            for m in messages}
+    assert set(letters) == set(sent) - set(found), f"{len(letters)} letters, {len(sent)} labels, {len(found)} examples"
+    for at, (reason, key, value, own) in letters.items():
+        assert (reason, key, value) == ("unknown_user", sent[at].key(), sent[at].value()) and own == sent[at].headers(), f"{at}"
+    site.note(f"{len(found)} joined, {len(letters)} given up, the hasty ones after {took:.1f} s")
