@@ -1,4 +1,5 @@
-/* peterctl patch list|show|rollback|export: the versions on the patches topic. Showing them is patch_view.c. */
+/* peterctl patch list|show|rollback|export|verify: the versions on the patches topic. Showing them is patch_view.c; verify is
+ * ctl_patch_verify.c. */
 #include "tools/ctl.h"
 
 #include "base/atomic_file.h"
@@ -8,6 +9,7 @@
 #include "io/task_topic.h"
 #include "io/topic_write.h"
 #include "tools/command_files.h"
+#include "tools/patch_replay.h"
 #include "tools/patch_view.h"
 
 #include <librdkafka/rdkafka.h>
@@ -484,16 +486,18 @@ enum status ctl_patch(int argc, char **argv, struct error *err)
 	static const struct {
 		const char *name;
 		enum status (*run)(int argc, char **argv, struct error *err);
-	} commands[] = {
-		{ "list", run_list }, { "show", run_show }, { "rollback", run_rollback }, { "export", run_export }
-	};
+	} commands[] = { { "list", run_list },
+			 { "show", run_show },
+			 { "rollback", run_rollback },
+			 { "export", run_export },
+			 { "verify", ctl_patch_verify } };
 	for (size_t i = 0; argc > 1 && i < CTL_COUNT(commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].run(argc - 1, argv + 1, err);
 	if (argc > 1 && !strcmp(argv[1], "--help")) {
-		printf("Usage: peterctl patch list|show|rollback|export --config FILE [OPTION]...\n"
-		       "       peterctl patch list|show|rollback|export --help\n");
+		printf("Usage: peterctl patch list|show|rollback|export|verify --config FILE [OPTION]...\n"
+		       "       peterctl patch list|show|rollback|export|verify --help\n");
 		return STATUS_OK;
 	}
-	return error_set(err, STATUS_USAGE, "patch: what to do is missing: list, show, rollback or export");
+	return error_set(err, STATUS_USAGE, "patch: what to do is missing: list, show, rollback, export or verify");
 }

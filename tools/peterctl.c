@@ -24,7 +24,7 @@ static const struct command commands[] = {
 	{ "replay", ctl_replay, "produce the rows of a file to the configured topics" },
 	{ "watch", ctl_watch, "follow the updates topic, readable" },
 	{ "task", ctl_task, "list | put | remove: the definitions of tasks" },
-	{ "patch", ctl_patch, "list | show | rollback | export: the versions of tasks' patches" },
+	{ "patch", ctl_patch, "list | show | rollback | export | verify: the versions of tasks' patches" },
 	{ "pretrain", ctl_pretrain, "pre-train a backbone on a file of events, without labels" },
 	{ "finetune", ctl_finetune, "a task's labels to a patch: offline training" },
 	{ "evaluate", ctl_evaluate, "what a backbone's next items or a patch's scores are worth" },

@@ -1,0 +1,438 @@
+#include "tools/patch_replay.h"
+
+#include "base/clock.h"
+#include "daemon/example_input.h"
+#include "daemon/learner_setup.h"
+#include "io/patch_topic.h"
+#include "io/task_record.h"
+#include "io/task_topic.h"
+#include "tools/ctl.h"
+#include "tools/scan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct replay {
+	const struct config *config;
+	const char *name;
+	int timeout_ms;
+	struct backbone *backbone;
+	struct network *net;
+	struct patch_topic *patches;
+	const struct patch_entry *entry;
+	const struct patch_record *newest;
+	struct served_task *task;
+	struct learner_setup setup;
+	struct learner *learner;
+	struct example_input *input;
+	struct scan *scan; /* of the examples */
+	int64_t start;     /* offset of the first example that counts */
+	int64_t stop;      /* behind the last one that a record names */
+	bool ended;
+	struct taken_example *waiting; /* [count] from `first` on: read and in no cut yet */
+	size_t first, count, capacity;
+	struct learner_example *cut; /* scratch, [cut_capacity] */
+	size_t cut_capacity;
+	struct patch_replay result;
+};
+
+/* ---- what it is about ---- */
+
+static enum status copy_task(const struct config_task *from, struct config_task *ret, struct error *err)
+{
+	struct buffer bytes = { 0 };
+	const struct slice key = { (const uint8_t *)from->name, strlen(from->name) };
+	task_record_encode(from, &bytes);
+	enum status status = bytes.failed
+				     ? error_set_memory(err)
+				     : task_record_decode(key, (struct slice){ bytes.data, bytes.length }, ret, err);
+	buffer_free(&bytes);
+	return status;
+}
+
+/* The definition in force: of the tasks topic, or else of the configuration. */
+static enum status find_task(struct replay *r, struct config_task *ret, struct error *err)
+{
+	struct task_topic *topic = NULL;
+	const struct slice key = { (const uint8_t *)r->name, strlen(r->name) };
+	enum status status = task_topic_open(r->config, r->timeout_ms, &topic, err);
+	if (!status)
+		status = task_topic_catch_up(topic, r->timeout_ms, err);
+	const struct task_entry *entry = status ? NULL : task_table_find(task_topic_table(topic), key);
+	const struct config_task *task = entry && entry->defined ? &entry->task : NULL;
+	for (size_t i = 0; !status && !entry && i < r->config->tasks_count; i++)
+		if (!strcmp(r->config->tasks[i].name, r->name))
+			task = &r->config->tasks[i];
+	if (!status)
+		status = task ? copy_task(task, ret, err)
+			      : error_set(err, STATUS_DATA, "task %s: there is no definition of it", r->name);
+	task_topic_close(topic);
+	return status;
+}
+
+static enum status set_up(struct replay *r, struct error *err)
+{
+	struct config_task task = { 0 };
+	enum status status = backbone_load(r->config->backbone, &r->backbone, err);
+	if (!status)
+		status = network_load(r->config->backbone, &r->net, err);
+	if (!status)
+		status = find_task(r, &task, err);
+	if (!status)
+		status = served_task_new(&task, backbone_blocks(r->backbone), &r->task, err);
+	config_task_clear(&task);
+	if (status)
+		return status;
+	if (strcmp(r->task->hash, r->newest->definition))
+		return error_set(err, STATUS_DATA, "task %s: the newest record is of another definition, %s", r->name,
+				 r->newest->definition);
+	if (strcmp(backbone_hash(r->backbone), r->newest->backbone))
+		return error_set(err, STATUS_DATA, "task %s: the newest record is of another backbone, %s", r->name,
+				 r->newest->backbone);
+	memcpy(r->result.definition, r->newest->definition, sizeof r->result.definition);
+	memcpy(r->result.backbone, r->newest->backbone, sizeof r->result.backbone);
+	r->setup = learner_setup(r->task, r->config, r->backbone, r->net);
+	return example_input_new(r->backbone, &r->input, err);
+}
+
+static bool same_lineage(const struct replay *r, const struct patch_record *record)
+{
+	return !strcmp(record->definition, r->newest->definition) && !strcmp(record->backbone, r->newest->backbone);
+}
+
+/* ---- examples ---- */
+
+static enum status push(struct replay *r, const struct taken_example *taken, struct error *err)
+{
+	if (r->first > 0 && r->first + r->count == r->capacity) {
+		memmove(r->waiting, r->waiting + r->first, r->count * sizeof *r->waiting);
+		r->first = 0;
+	}
+	if (r->count == r->capacity) {
+		const size_t capacity = r->capacity ? 2 * r->capacity : 256;
+		struct taken_example *larger = reallocarray(r->waiting, capacity, sizeof *larger);
+		if (!larger)
+			return error_set_memory(err);
+		r->waiting = larger;
+		r->capacity = capacity;
+	}
+	r->waiting[r->first + r->count++] = *taken;
+	return STATUS_OK;
+}
+
+static void drop(struct replay *r, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(r->waiting[r->first + i].memory);
+	r->first += n;
+	r->count -= n;
+}
+
+static enum status take_message(struct replay *r, const rd_kafka_message_t *message, struct error *err)
+{
+	struct example example;
+	struct taken_example taken;
+	if (message->partition != r->newest->examples.partition || message->offset < r->start ||
+	    message->offset >= r->stop || message->key_len != strlen(r->name) ||
+	    memcmp(message->key, r->name, message->key_len))
+		return STATUS_OK;
+	enum status status = example_decode((struct slice){ message->payload, message->len }, &example, err);
+	if (!status && !example_input_fits(r->task, &example))
+		return STATUS_OK;
+	if (!status)
+		status = example_input_take(r->input, r->task, &r->setup, &example, (uint64_t)message->offset, &taken,
+					    err);
+	if (status == STATUS_DATA) /* the learner passed it over too */
+		return STATUS_OK;
+	if (status)
+		return status;
+	status = push(r, &taken, err);
+	if (status)
+		free(taken.memory);
+	return status;
+}
+
+/* Reads on until so many examples wait, or there are no more. */
+static enum status read_examples(struct replay *r, size_t wanted, struct error *err)
+{
+	int64_t deadline_us = clock_monotonic_us() + (int64_t)r->timeout_ms * 1000;
+	while (r->count < wanted && !r->ended) {
+		rd_kafka_message_t *message;
+		enum status status = scan_next(r->scan, 100, &message, err);
+		if (status)
+			return status;
+		if (message) {
+			status = take_message(r, message, err);
+			rd_kafka_message_destroy(message);
+			deadline_us = clock_monotonic_us() + (int64_t)r->timeout_ms * 1000;
+		} else if (scan_ended(r->scan)) {
+			r->ended = true;
+		} else if (ctl_stopping() || clock_monotonic_us() > deadline_us) {
+			return error_set(err, STATUS_UNAVAILABLE, "topic %s: not read to its end",
+					 r->config->examples_topic);
+		}
+		if (status)
+			return status;
+	}
+	return STATUS_OK;
+}
+
+/* ---- doing again ---- */
+
+static enum status differs(const struct replay *r, const struct patch_record *record, const char *what,
+			   struct error *err)
+{
+	return error_set(err, STATUS_DATA, "task %s: record %" PRIu64 ", version %" PRIu64 ": %s", r->name,
+			 record->number, record->version, what);
+}
+
+static enum status do_cut(struct replay *r, const struct patch_record *record, const struct patch_cut *cut,
+			  struct error *err)
+{
+	struct learner_report report;
+	const size_t count = (size_t)cut->count;
+	enum status status = read_examples(r, count, err);
+	if (status)
+		return status;
+	if (r->count < count || count == 0 || r->waiting[r->first].example.offset != cut->offset)
+		return differs(r, record, "a cut's examples are not there", err);
+	if (count > r->cut_capacity) {
+		struct learner_example *larger = reallocarray(r->cut, count, sizeof *larger);
+		if (!larger)
+			return error_set_memory(err);
+		r->cut = larger;
+		r->cut_capacity = count;
+	}
+	for (size_t i = 0; i < count; i++)
+		r->cut[i] = r->waiting[r->first + i].example;
+	if (r->cut[count - 1].offset >= (uint64_t)record->examples.next)
+		return differs(r, record, "a cut ends behind the record's examples", err);
+	const struct learner_cut again = { r->cut, count, cut->steps };
+	status = learner_consume(r->learner, &again, &report, err);
+	drop(r, count);
+	r->result.cuts++;
+	r->result.examples += count;
+	return status;
+}
+
+static enum status decide(struct replay *r, const struct patch_record *record, struct error *err)
+{
+	const struct patch_gate *g = &record->gate;
+	const enum learner_verdict verdicts[PATCH_DECISION_KINDS] = { [PATCH_PROMOTED] = LEARNER_PROMOTED,
+								      [PATCH_REJECTED] = LEARNER_REJECTED,
+								      [PATCH_ROLLED_BACK] = LEARNER_ROLLED_BACK };
+	if (verdicts[record->decision] == LEARNER_NOTHING)
+		return STATUS_OK;
+	if (!record->has_gate)
+		return differs(r, record, "a decision without its numbers", err);
+	const struct learner_decision decision = { .verdict = verdicts[record->decision],
+						   .reason = (enum learner_reason)(g->reason + 1),
+						   .time_ms = record->timestamp_ms,
+						   .labels = record->labels_trained,
+						   .version = record->version,
+						   .parent = g->parent,
+						   .anew = g->anew,
+						   .onset = g->onset,
+						   .until = g->until };
+	return learner_apply(r->learner, &decision, err);
+}
+
+/* The live patch's bytes against the record's hash, and against the slot where they still stand. */
+static enum status compare_bytes(struct replay *r, const struct patch_record *record, struct error *err)
+{
+	struct buffer made = { 0 }, there = { 0 };
+	char hash[HASH_HEX_LENGTH + 1] = "";
+	const struct patch_slot *slot = patch_entry_version(r->entry, record->patch);
+	enum status status = patch_encode(learner_live(r->learner), &made, err);
+	if (!status)
+		hash_sha256_hex(made.data, made.length, hash);
+	if (!status && strcmp(hash, record->patch))
+		status = differs(r, record, "other bytes come out", err);
+	if (!status && slot)
+		status = patch_entry_bytes(r->entry, slot, &there, err);
+	if (!status && slot && (made.length != there.length || memcmp(made.data, there.data, made.length) != 0))
+		status = differs(r, record, "other bytes stand in the slot", err);
+	r->result.slots += !status && slot;
+	r->result.versions += !status;
+	if (!status)
+		learner_name_live(r->learner, hash);
+	buffer_free(&made);
+	buffer_free(&there);
+	return status;
+}
+
+static enum status compare(struct replay *r, const struct patch_record *record, struct error *err)
+{
+	const struct learner_counts *counts = learner_counts(r->learner);
+	const bool fresh = record->decision == PATCH_CREATED || record->decision == PATCH_PROMOTED;
+	if (learner_live(r->learner)->version != record->version)
+		return differs(r, record, "another version is live", err);
+	if (counts->labels != record->labels_trained || counts->dropped != record->labels_dropped)
+		return differs(r, record, "another number of labels was trained on or dropped", err);
+	if (fresh)
+		return compare_bytes(r, record, err);
+	if (strcmp(learner_live(r->learner)->hash, record->patch))
+		return differs(r, record, "another patch is live", err);
+	return STATUS_OK;
+}
+
+static enum status do_record(struct replay *r, const struct patch_record *record, struct error *err)
+{
+	enum status status = STATUS_OK;
+	for (size_t i = 0; i < record->cut_count && !status; i++)
+		status = do_cut(r, record, &record->cuts[i], err);
+	/* Whatever the record says is consumed has been: nothing of it may wait. */
+	if (!status)
+		status = read_examples(r, 1, err);
+	if (!status && r->count > 0 && r->waiting[r->first].example.offset < (uint64_t)record->examples.next)
+		status = differs(r, record, "an example is in no cut", err);
+	if (!status)
+		status = decide(r, record, err);
+	if (!status)
+		status = compare(r, record, err);
+	r->result.records += !status;
+	return status;
+}
+
+/* ---- where to begin ---- */
+
+static enum status begin_at_creation(struct replay *r, const struct patch_record *created, struct error *err)
+{
+	r->start = created->examples.first;
+	return learner_new(&r->setup.options, &r->setup.lineage, created->timestamp_ms, &r->learner, err);
+}
+
+/* The older of the checkpoints of the lineage, NULL: there is none. */
+static const struct patch_slot *oldest_checkpoint(const struct replay *r)
+{
+	const struct patch_slot *oldest = NULL;
+	for (uint32_t i = PATCH_VERSION_SLOTS; i < PATCH_SLOTS; i++) {
+		const struct patch_slot *slot = &r->entry->slots[i];
+		if (slot->state == PATCH_SLOT_WHOLE && same_lineage(r, &slot->record) &&
+		    (!oldest || slot->record.number < oldest->record.number))
+			oldest = slot;
+	}
+	return oldest;
+}
+
+/* A learner as it was, its reservoir read again. */
+static enum status begin_at_checkpoint(struct replay *r, const struct patch_slot *slot, struct error *err)
+{
+	struct buffer bytes = { 0 };
+	uint64_t wanted;
+	enum status status = patch_entry_bytes(r->entry, slot, &bytes, err);
+	if (!status)
+		status = learner_restore(&r->setup.options, &r->setup.lineage, bytes.data, bytes.length, &r->learner,
+					 err);
+	buffer_free(&bytes);
+	while (!status) {
+		status = read_examples(r, 1, err);
+		if (status || r->count == 0 ||
+		    r->waiting[r->first].example.offset >= (uint64_t)slot->record.examples.next)
+			break;
+		if (r->waiting[r->first].example.kind == LEARNER_LABEL)
+			learner_refill(r->learner, &r->waiting[r->first].example);
+		drop(r, 1);
+	}
+	if (!status && learner_wants(r->learner, &wanted))
+		status = error_set(err, STATUS_DATA,
+				   "task %s: the example at offset %" PRIu64
+				   ", which was trained on again, is not there any more",
+				   r->name, wanted);
+	r->result.from_checkpoint = true;
+	return status;
+}
+
+/* The index of the record that is done first: that of the lineage's creation, or the one behind a checkpoint. */
+static enum status begin(struct replay *r, size_t *ret, struct error *err)
+{
+	struct patch_record **records = r->entry->decisions;
+	for (size_t i = r->entry->decision_count; i-- > 0 && same_lineage(r, records[i]);) {
+		if (records[i]->decision == PATCH_CREATED) {
+			*ret = i;
+			return begin_at_creation(r, records[i], err);
+		}
+	}
+	const struct patch_slot *slot = oldest_checkpoint(r);
+	for (size_t i = 0; slot && i < r->entry->decision_count; i++) {
+		if (records[i]->number == slot->record.number) {
+			*ret = i + 1;
+			return begin_at_checkpoint(r, slot, err);
+		}
+	}
+	return error_set(err, STATUS_DATA, "task %s: neither its beginning nor a checkpoint is on the topic any more",
+			 r->name);
+}
+
+/* Records follow each other without a gap, and so do their examples. */
+static enum status check_order(const struct replay *r, size_t i, struct error *err)
+{
+	const struct patch_record *record = r->entry->decisions[i];
+	const struct patch_record *before = i > 0 ? r->entry->decisions[i - 1] : NULL;
+	if (record->decision == PATCH_CREATED || !before)
+		return STATUS_OK;
+	if (record->number != before->number + 1)
+		return differs(r, record, "the record before it is missing", err);
+	if (record->examples.first != before->examples.next || record->examples.partition != before->examples.partition)
+		return differs(r, record, "its examples do not begin where those before it ended", err);
+	if (record->labels_trained < before->labels_trained)
+		return differs(r, record, "labels_trained falls", err);
+	return STATUS_OK;
+}
+
+static enum status find_entry(struct replay *r, struct error *err)
+{
+	enum status status = patch_topic_open(r->config, true, r->timeout_ms, &r->patches, err);
+	if (!status)
+		status = patch_topic_catch_up(r->patches, r->timeout_ms, err);
+	if (status)
+		return status;
+	r->entry = patch_table_find(patch_topic_table(r->patches), r->name);
+	r->newest = r->entry ? patch_entry_newest(r->entry) : NULL;
+	if (!r->newest)
+		return error_set(err, STATUS_NO_INPUT, "topic %s: nothing of task %s", r->config->patches_topic,
+				 r->name);
+	r->stop = r->newest->examples.next;
+	r->result.labels = r->newest->labels_trained;
+	r->result.newest = r->newest->version;
+	return STATUS_OK;
+}
+
+static enum status run(struct replay *r, struct error *err)
+{
+	size_t at = 0;
+	enum status status = find_entry(r, err);
+	if (!status)
+		status = set_up(r, err);
+	if (!status)
+		status = scan_open(r->config, r->config->examples_topic, SCAN_BEGINNING, true, &r->scan, err);
+	if (!status)
+		status = begin(r, &at, err);
+	for (; !status && at < r->entry->decision_count; at++) {
+		status = check_order(r, at, err);
+		if (!status)
+			status = do_record(r, r->entry->decisions[at], err);
+	}
+	return status;
+}
+
+enum status patch_replay_run(const struct config *config, const char *task, int timeout_ms, struct patch_replay *ret,
+			     struct error *err)
+{
+	struct replay r = { .config = config, .name = task, .timeout_ms = timeout_ms };
+	enum status status = run(&r, err);
+	drop(&r, r.count);
+	free(r.waiting);
+	free(r.cut);
+	scan_close(r.scan);
+	learner_free(r.learner);
+	example_input_free(r.input);
+	served_task_release(r.task);
+	network_free(r.net);
+	backbone_free(r.backbone);
+	patch_topic_close(r.patches);
+	if (!status)
+		*ret = r.result;
+	return status;
+}
