@@ -175,12 +175,12 @@ static enum status open_site(struct site *s, const struct site_options *o, struc
 	s->servers = strdup(o->bootstrap ? o->bootstrap : broker_servers(s->broker));
 	if (!s->servers)
 		return error_set_memory(err);
-	status = write_backbone(s, o, err);
-	if (!status)
-		status = write_config(s, o, err);
+	status = write_config(s, o, err);
 	if (!status)
 		status = config_load(site_path(s, "peterd.yaml", path), &s->config, err);
-	return status ? status : make_topics(s, o, err);
+	if (!status)
+		status = make_topics(s, o, err); /* brokers that are away are found before the long work */
+	return status ? status : write_backbone(s, o, err);
 }
 
 enum status site_open(const struct site_options *options, struct site **ret, struct error *err)
