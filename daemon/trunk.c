@@ -35,6 +35,7 @@ struct trunk {
  * [mean_window, count, d]. */
 struct kept {
 	uint32_t next; /* row of the ring that the next event's columns take */
+	uint32_t held; /* rows that hold an event's */
 	double sums[]; /* [count + 1, d]: of the ring's rows, and of the same events' embeddings, which no ring holds */
 };
 
@@ -137,7 +138,7 @@ static void begin_ring(const struct trunk *t, struct user *u)
 {
 	if (t->levels_count == 0)
 		return;
-	kept_of(t, u)->next = 0;
+	kept_of(t, u)->next = kept_of(t, u)->held = 0;
 	memset(kept_of(t, u)->sums, 0, (row_floats(t) + t->dim) * sizeof(double));
 }
 
@@ -161,6 +162,7 @@ static void sum_ring(const struct trunk *t, struct user *u, uint32_t end)
 	const uint32_t events = end < t->mean_window ? end : t->mean_window;
 	begin_ring(t, u);
 	kept_of(t, u)->next = next;
+	kept_of(t, u)->held = events;
 	for (uint32_t i = 0; i < events; i++)
 		count_event(t, u, end - events + i, (next + t->mean_window - events + i) % t->mean_window, 1);
 }
@@ -181,6 +183,7 @@ static void take_row(const struct trunk *t, struct user *u, uint32_t index)
 	kept = kept_of(t, u);
 	count_event(t, u, index, kept->next, 1);
 	kept->next = (kept->next + 1) % t->mean_window;
+	kept->held += kept->held < t->mean_window;
 	if (kept->next == 0)
 		sum_ring(t, u, index + 1);
 }
@@ -304,6 +307,16 @@ static bool few_missing(const struct user *u)
 	return !u->stale && u->fresh <= COLUMNS_AT_MOST && u->fresh <= u->sequence.length;
 }
 
+/* Whether every event that the missing columns push out of the ring is still in the sequence, so that the sums can give it up.
+ * With a window of fewer events than a state may lack, the sequence may have dropped it. */
+static bool ring_follows(const struct trunk *t, const struct user *u)
+{
+	if (t->levels_count == 0)
+		return true;
+	const uint32_t free_rows = t->mean_window - kept_of(t, u)->held;
+	return u->fresh <= free_rows || u->sequence.length - u->fresh + free_rows >= t->mean_window;
+}
+
 /* Makes a short sequence's void state a fresh one, so that columns can go on it. */
 static bool begin_anew(struct trunk *t, struct user *u)
 {
@@ -324,7 +337,7 @@ static enum status advance_rows(struct trunk *t, struct user *const users[], siz
 		struct user *u = users[i];
 		if (!user_cache_give_state(t->cache, u))
 			return error_set_memory(err);
-		if (!begin_anew(t, u) && !few_missing(u))
+		if (!begin_anew(t, u) && (!few_missing(u) || !ring_follows(t, u)))
 			windows[windows_count++] = u;
 		else if (u->fresh > 0)
 			columns[columns_count++] = u;

@@ -144,7 +144,7 @@ static size_t burst(struct world *w)
 	case 1:
 		return 2 * w->keep; /* the whole sequence anew, and more fresh events than it holds */
 	default:
-		return 1 + pick(w, 3);
+		return 1 + pick(w, pick(w, 3) ? 3 : 8);
 	}
 }
 
@@ -313,6 +313,8 @@ static void levels_stream(void **state)
 	run_world_with(&(struct random_backbone){ 9, 2, "3,1,2", true, 0, 12 }, 5, 1, 60);
 	run_world_with(&(struct random_backbone){ 24, 5, "1", true, 0, 13 }, 1, 30, 60);
 	run_world_with(&(struct random_backbone){ 8, 3, "1,4,1,4", true, 0, 14 }, 0, 128, 40);
+	run_world_with(&(struct random_backbone){ 8, 2, "1", true, 0, 17 }, 0, 9,
+		       100); /* bursts drop what the ring has */
 }
 
 static void levels_of_a_backbone_that_is_not_causal_are_windows(void **state)
