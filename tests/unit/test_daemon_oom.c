@@ -3,10 +3,18 @@
 #include "oom.h"
 #include "shard_fixture.h"
 
+#include "daemon/join.h"
 #include "daemon/publish.h"
 #include "daemon/store_gate.h"
 #include "daemon/trunk.h"
 #include "daemon/worker.h"
+#include "io/label.h"
+
+/* Messages of these tests have none. */
+rd_kafka_resp_err_t rd_kafka_message_headers(const rd_kafka_message_t *message, rd_kafka_headers_t **ret)
+{
+	return RD_KAFKA_RESP_ERR__NOENT;
+}
 
 /* Fails the 1st, 2nd, ... allocation of `once` until none fails. It returns its status, having cleaned up. Of so many
  * allocations the failure is `tolerated`. */
@@ -197,6 +205,63 @@ static void applying_fails_whole(void **state)
 	buffer_free(&record);
 }
 
+static struct buffer labels[2];
+
+/* One label begins to wait and is joined, one is given up. */
+static enum status wait_and_join(struct error *err)
+{
+	static rd_kafka_message_t messages[2];
+	enum status status = STATUS_OK;
+	for (int i = 0; i < 2 && status == STATUS_OK; i++) {
+		int *event = &fx.destroys[fx.events++];
+		messages[i] = (rd_kafka_message_t){ .partition = SHARD_FIXTURE_PARTITION,
+						    .offset = i,
+						    .payload = labels[i].data,
+						    .len = labels[i].length };
+		status = join_label(fx.shard, &fx.ctx, &fx.batch, (rd_kafka_event_t *)(void *)event, &messages[i],
+				    &fx.err);
+		if (status != STATUS_OK)
+			rd_kafka_event_destroy((rd_kafka_event_t *)(void *)event);
+	}
+	if (status == STATUS_OK)
+		status = fx_apply_raw(fx.shard->position.interactions, fx_text("ann"),
+				      (struct slice){ record.data, record.length });
+	if (status == STATUS_OK)
+		status = fx_apply_raw(fx.shard->position.interactions, fx_text("bob"), (struct slice){ NULL, 0 });
+	*err = fx.err;
+	assert_true(status != STATUS_OK ||
+		    (fx.shard->waiting.count == 0 && fx.batch.rejected_count == 1 && fx.batch.waits_count == 4));
+	waiting_clear(&fx.shard->waiting);
+	shard_drop_users(fx.shard, &fx.cache);
+	batch_free(&fx.batch);
+	buffer_free(&fx.ctx.scratch);
+	fx.batch.number = ++fx.batches;
+	fx.shard->position = fx.shard->committed;
+	return status;
+}
+
+static void waiting_for_a_user_fails_whole(void **state)
+{
+	static const char yaml[] = "tasks: [{name: t, type: ranking, wait_ms: 1000}]\n";
+	const struct interaction i = { .user_id = fx_text("ann"), .item_id = fx_text("a"), .timestamp_ms = 10 };
+	struct label label = {
+		.task = fx_text("t"), .user_id = fx_text("ann"), .timestamp_ms = 20, .text = fx_text("x")
+	};
+	struct config *c;
+	assert_int_equal(config_parse_tasks("t", yaml, sizeof yaml - 1, &c, &fx.err), STATUS_OK);
+	assert_int_equal(task_set_of(c->tasks, c->tasks_count, 1, &fx.ctx.tasks, &fx.err), STATUS_OK);
+	config_free(c);
+	interaction_encode(&i, &record);
+	label_encode(&label, &labels[0]);
+	label.user_id = fx_text("bob");
+	label_encode(&label, &labels[1]);
+	sweep(wait_and_join, 10, 1); /* a sample of the latency histogram */
+	task_set_release(fx.ctx.tasks);
+	buffer_free(&record);
+	buffer_free(&labels[0]);
+	buffer_free(&labels[1]);
+}
+
 static enum status expire(struct error *err)
 {
 	enum status status = apply_expiry(fx.shard, &fx.ctx, &fx.batch, err);
@@ -289,6 +354,7 @@ int main(void)
 		TEST(a_state_that_cannot_be_had_is_not_counted),
 		TEST(a_batch_that_cannot_grow_changes_nothing),
 		TEST(applying_fails_whole),
+		TEST(waiting_for_a_user_fails_whole),
 		TEST(the_sweep_for_expiry_fails_whole),
 		TEST(embedding_fails_whole),
 		TEST(levels_that_cannot_be_kept_leave_those_that_were),
