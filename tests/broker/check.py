@@ -113,7 +113,7 @@ class Checker:
         for partition, records in self.outputs.changelog.items():
             for message in records:
                 key, value = message.key(), message.value()
-                if key == codec.POSITION_KEY or key.startswith(codec.OWED_PREFIX) or value is None:
+                if key == codec.POSITION_KEY or key.startswith((codec.OWED_PREFIX, codec.LABEL_PREFIX)) or value is None:
                     continue
                 try:
                     offset = codec.decode_user(value)[1]
@@ -190,7 +190,7 @@ class Checker:
                 updates[partition, message.key().decode()] = message.value()
         for partition, records in self.outputs.changelog.items():
             for message in records:
-                if message.key().startswith(codec.OWED_PREFIX) or message.key() != codec.POSITION_KEY:
+                if message.key().startswith((codec.OWED_PREFIX, codec.LABEL_PREFIX)) or message.key() != codec.POSITION_KEY:
                     states[partition, message.key()] = message.value()
         for (partition, user), state in self.oracle.users.items():
             stored = states.pop((partition, user.encode()), None)

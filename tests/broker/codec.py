@@ -10,6 +10,7 @@ import xxhash
 
 POSITION_KEY = b"\0position"
 OWED_PREFIX = b"\0owed\0"
+LABEL_PREFIX = b"\0label\0"
 
 
 def _plain(schema):

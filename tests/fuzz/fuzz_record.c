@@ -50,6 +50,28 @@ static void try_position(struct slice value)
 	buffer_free(&out);
 }
 
+static int same(struct slice a, struct slice b)
+{
+	return a.length == b.length && !a.data == !b.data && (a.length == 0 || !memcmp(a.data, b.data, a.length));
+}
+
+static void try_label(struct slice value)
+{
+	struct record_label label;
+	struct record_label back;
+	struct buffer out = { 0 };
+	struct error err;
+	if (record_label_decode(value, &label, &err) == STATUS_OK) {
+		record_label_encode(&label, &out);
+		check(!out.failed);
+		check(record_label_decode((struct slice){ out.data, out.length }, &back, &err) == STATUS_OK);
+		check(back.offset == label.offset && back.until_ms == label.until_ms &&
+		      back.deadline_ms == label.deadline_ms && back.appended_ms == label.appended_ms);
+		check(same(back.key, label.key) && same(back.value, label.value) && same(back.headers, label.headers));
+	}
+	buffer_free(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice id = { NULL, 0 };
@@ -71,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct slice value = { copy, length };
 	try_user(value);
 	try_position(value);
+	try_label(value);
 	enum record_kind kind = record_key_parse(value, &id);
 	if (kind == RECORD_USER || kind == RECORD_OWED)
 		check(id.length >= 1 && id.length <= USER_ID_MAX_BYTES && id.data >= copy &&

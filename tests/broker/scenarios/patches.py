@@ -3,10 +3,12 @@ import hashlib
 import json
 import os
 import random
+import signal
+import subprocess
 import time
 
 import codec
-from daemon import run
+from daemon import die_with_parent
 from registry import scenario
 from scenarios.ctl import fails
 from scenarios.tasks import does
@@ -54,12 +56,15 @@ def patches_by_people(site):
     fails(patches.command("rollback", "colour"), 66, "task colour: no version has been written yet")
     fails(patches.command("show", "colr"), 66, "task colr: there is no such task")
     fails(patches.command("show"), 64, "a task's name is missing")
-    fails(patches.command("shew", "colour"), 64, "list, show, rollback or export")
+    fails(patches.command("shew", "colour"), 64, "list, show, rollback, export")
     assert patches.list() == [] == patches.list("colour")
 
     site.produce(stream.take(2000))
     daemon.start()
     site.settle(daemon=daemon)
+    with open(os.path.join(site.folder, "watched"), "w") as out:
+        watch = subprocess.Popen([site.peterctl, "watch", "--config", daemon.path], stdout=out, preexec_fn=die_with_parent)
+    time.sleep(2)  # it starts at the end
     deadline, sent = time.monotonic() + 90, 0
     while not any(r["decision"] == "promoted" and r["version"] >= 4 for r in patches.list("colour")):
         assert time.monotonic() < deadline, f"nothing is promoted: {patches.list('colour')[-1:]} {daemon.log()[-1000:]}"
@@ -112,6 +117,13 @@ def patches_by_people(site):
     if not said["predecessor"]:
         fails(patches.command("rollback", "colour"), 66, f"version {said['version']} has no predecessor to go back to")
     watched = does([site.peterctl, "watch", "--config", daemon.path, "--from-beginning", "--exit-at-end", "--json"])
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(10) == 0
+    with open(out.name) as text:
+        lines = text.read().splitlines()
+    for r in (*promoted, said):
+        wanted = f"  colour  version {r['version']} {r['decision']}, {r['gate']['reason']}  {r['labels_trained']} labels"
+        assert any(wanted in line for line in lines), f"watch says nothing of {wanted!r}: {[x for x in lines if ' colour ' in x]}"
     scores = [u["scores"] for u in map(json.loads, watched.splitlines()) if u.get("scores")]
     assert scores and {s["task"] for s in scores[-1]} == {"colour", "idle"}, f"{scores[-1:]}"
     assert [v["label"] for s in scores[-1] for v in s["values"] if s["task"] == "colour"] == COLOURS
