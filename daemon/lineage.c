@@ -13,7 +13,8 @@ enum {
 	SIDE_CUT = 1024,     /* fresh examples of one, which take some 10 ms */
 	INSIDE_CUT = 64,     /* likewise of patches that need the trunk: 50 to 800 ms */
 	FULL_CUTS = 8,       /* that wait, before no more are taken */
-	BEHIND_CUTS = 2,     /* that wait, before training is cut short */
+	BEHIND_CUTS = 2,     /* more wait: it is behind, */
+	BEHIND_AGES = 60,    /* and for so many times max_age_ms, before training is cut short */
 	DECISIONS = 8,       /* in a row after one cut */
 	CUTS_AT_MOST = 1000, /* of one record */
 	CHECKPOINT_US = 60000000,
@@ -260,12 +261,23 @@ static enum status decide(struct lineage *l, struct error *err)
 	return STATUS_OK;
 }
 
-/* As many steps as the learner wants, or one pass where more examples come than it can train on like that. */
-static uint64_t steps_allowed(struct lineage *l, size_t count)
+/* Since when more examples wait than a cut or two; 0: they do not. */
+static void note_backlog(struct lineage *l)
 {
 	if (l->lagging || l->waiting_count <= BEHIND_CUTS * cut_size(l))
-		return LEARNER_STEPS;
+		l->behind_us = 0;
+	else if (l->behind_us == 0)
+		l->behind_us = clock_monotonic_us();
+}
+
+/* As many steps as the learner wants, or one pass where more examples come than it can train on like that, for long. */
+static uint64_t steps_allowed(struct lineage *l, size_t count)
+{
+	const int64_t patience_us = l->setup.options.max_age_ms * 1000 * BEHIND_AGES;
 	const size_t batch = l->setup.options.batch;
+	note_backlog(l);
+	if (l->behind_us == 0 || clock_monotonic_us() - l->behind_us < patience_us)
+		return LEARNER_STEPS;
 	l->counts.shed += count;
 	return (count + batch - 1) / batch;
 }
