@@ -9,8 +9,8 @@
 #include <string.h>
 
 enum {
-	POSITIONS = 8192,   /* of a pass of the network: with a wide receptive field fewer users at a time */
-	FLOATS_AT = 262144, /* of a ranking's full scores: with many items fewer users at a time */
+	POSITIONS = 8192,        /* of a pass of the network: with a wide receptive field fewer users at a time */
+	FLOATS_AT = 1024 * 1024, /* of a ranking's full scores: with many items fewer users at a time */
 };
 
 /* What one live patch needs; moved to the next set where it serves on. */

@@ -35,7 +35,8 @@ size_t top_scores(const float *scores, uint32_t n, size_t k, uint32_t *out)
 	for (size_t at = count / 2; at-- > 0;)
 		sink(scores, out, count, at);
 	for (uint32_t i = (uint32_t)count; count > 0 && i < n; i++) {
-		if (!better(scores, i, out[0]))
+		/* most are not: one comparison, unless the worst is no number */
+		if (scores[i] <= scores[out[0]] || !better(scores, i, out[0]))
 			continue;
 		out[0] = i;
 		sink(scores, out, count, 0);

@@ -3,6 +3,7 @@
 #include "oom.h"
 
 #include "daemon/live_patches.h"
+#include "daemon/scorer.h"
 #include "serving_fixture.h"
 
 static const char three[] = "  - {name: age, type: classification, labels: [a, b, c]}\n"
@@ -92,6 +93,42 @@ static void choosing_fails_whole(void **state)
 	}
 }
 
+/* A scorer that could not take a set has none; the next one it takes whole. */
+static void a_scorer_takes_a_set_or_none(void **state)
+{
+	struct user_cache cache = { .budget_bytes = SIZE_MAX, .state_bytes = trunk_state_bytes(s.backbone) };
+	struct live_patches *live = NULL;
+	struct task_set *set = NULL;
+	struct trunk *trunk = NULL;
+	struct scorer *scorer = NULL;
+	struct error err;
+	assert_int_equal(live_patches_new(s.config, s.backbone, s.net, &live, &err), STATUS_OK);
+	assert_int_equal(live_patches_choose(live, s.tasks, s.table, &set, &err), STATUS_OK);
+	assert_int_equal(trunk_new(s.backbone, &cache, &trunk, &err), STATUS_OK);
+	oom_fail_at(1);
+	assert_int_equal(scorer_new(s.backbone, s.net, trunk, &scorer, &err), STATUS_MEMORY);
+	oom_reset();
+	for (size_t n = 1;; n++) {
+		assert_int_equal(scorer_new(s.backbone, s.net, trunk, &scorer, &err), STATUS_OK);
+		oom_fail_at(n);
+		enum status status = scorer_use(scorer, set, &err);
+		bool failed = oom_failed();
+		oom_reset();
+		assert_int_equal(status, failed ? STATUS_MEMORY : STATUS_OK);
+		assert_int_equal(scorer_has_work(scorer), !failed);
+		assert_int_equal(scorer_use(scorer, set, &err), STATUS_OK);
+		assert_true(scorer_has_work(scorer));
+		scorer_free(scorer);
+		if (!failed) {
+			assert_true(n > 12);
+			break;
+		}
+	}
+	trunk_free(trunk);
+	task_set_release(set);
+	live_patches_free(live);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, finish)
@@ -99,6 +136,7 @@ int main(void)
 		TEST(sets_fail_whole),
 		TEST(a_patch_without_a_place_goes),
 		TEST(choosing_fails_whole),
+		TEST(a_scorer_takes_a_set_or_none),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
