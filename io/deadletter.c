@@ -1,6 +1,7 @@
 #include "io/deadletter.h"
 
 #include "base/clock.h"
+#include "io/bytes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -70,21 +71,9 @@ void deadletter_save_headers(const rd_kafka_message_t *message, struct buffer *o
 	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
 	for (size_t i = 0; !rd_kafka_header_get_all(headers, i, &name, &value, &length); i++) {
-		buffer_append_text(out, (struct slice){ (const uint8_t *)name, strlen(name) });
-		buffer_append_varint(out, value ? (int64_t)length : -1);
-		if (value)
-			buffer_append(out, value, length);
+		bytes_append_string(out, name);
+		bytes_append_nullable(out, (struct slice){ value, length });
 	}
-}
-
-static bool read_part(const uint8_t **at, const uint8_t *end, struct slice *ret)
-{
-	int64_t length;
-	if (!varint_read(at, end, &length) || length < -1 || length > end - *at)
-		return false;
-	*ret = length < 0 ? (struct slice){ NULL, 0 } : (struct slice){ *at, (size_t)length };
-	*at += ret->length;
-	return true;
 }
 
 static enum status load_headers(struct slice saved, rd_kafka_headers_t **ret, struct error *err)
@@ -94,7 +83,7 @@ static enum status load_headers(struct slice saved, rd_kafka_headers_t **ret, st
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(OUR_HEADERS);
 	bool fine = headers != NULL;
 	while (fine && at < end) {
-		fine = read_part(&at, end, &name) && name.data && read_part(&at, end, &value) &&
+		fine = bytes_read_nullable(&at, end, &name) && name.data && bytes_read_nullable(&at, end, &value) &&
 		       !rd_kafka_header_add(headers, (const char *)name.data, (ssize_t)name.length, value.data,
 					    (ssize_t)value.length);
 	}

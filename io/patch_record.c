@@ -1,6 +1,7 @@
 #include "io/patch_record.h"
 
 #include "io/avro_cursor.h"
+#include "io/bytes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,13 +67,6 @@ static const struct field {
 
 /* ---- encode ---- */
 
-static void put_text(struct buffer *out, const char *text)
-{
-	const size_t length = strlen(text);
-	buffer_append_varint(out, (int64_t)length);
-	buffer_append(out, text, length);
-}
-
 static void put_number(struct buffer *out, uint64_t number)
 {
 	buffer_append_varint(out, (int64_t)number);
@@ -83,7 +77,7 @@ static void put_metrics(struct buffer *out, const struct patch_record *r)
 	if (r->metric_count)
 		put_number(out, r->metric_count);
 	for (size_t i = 0; i < r->metric_count; i++) {
-		put_text(out, r->metrics[i].name);
+		bytes_append_string(out, r->metrics[i].name);
 		buffer_append(out, &r->metrics[i].value, sizeof(double));
 	}
 	buffer_append_byte(out, 0);
@@ -109,7 +103,7 @@ static void put_gate(struct buffer *out, const struct patch_record *r)
 	if (!r->has_gate)
 		return;
 	const double evidence[] = { g->gain, g->width, g->over, g->over_log, g->level };
-	put_text(out, reasons[g->reason]);
+	bytes_append_string(out, reasons[g->reason]);
 	put_number(out, g->parent);
 	buffer_append_byte(out, g->anew);
 	put_number(out, g->onset);
@@ -127,7 +121,7 @@ static void put_weights(struct buffer *out, const struct patch_record *r)
 	put_number(out, w->slot);
 	put_number(out, w->chunks);
 	put_number(out, w->bytes);
-	put_text(out, w->sha256);
+	bytes_append_string(out, w->sha256);
 }
 
 static void put(struct buffer *out, const struct patch_record *r, const struct field *f, bool manifest)
@@ -137,7 +131,7 @@ static void put(struct buffer *out, const struct patch_record *r, const struct f
 	case NAME:
 	case HASH:
 	case HASH_OR_NONE:
-		put_text(out, at);
+		bytes_append_string(out, at);
 		break;
 	case NUMBER:
 		put_number(out, *(const uint64_t *)at);
@@ -146,7 +140,7 @@ static void put(struct buffer *out, const struct patch_record *r, const struct f
 		buffer_append_varint(out, *(const int64_t *)at);
 		break;
 	case DECISION:
-		put_text(out, decisions[r->decision]);
+		bytes_append_string(out, decisions[r->decision]);
 		break;
 	case METRICS:
 		put_metrics(out, r);
@@ -197,15 +191,6 @@ static bool take_number(struct avro_cursor *c, uint64_t *ret)
 	return true;
 }
 
-static bool take_double(struct avro_cursor *c, double *ret)
-{
-	const uint8_t *at = c->at;
-	if (!avro_cursor_skip(c, sizeof *ret))
-		return false;
-	memcpy(ret, at, sizeof *ret);
-	return true;
-}
-
 static enum outcome take_name(struct avro_cursor *c, char ret[PATCH_NAME_AT_MOST + 1])
 {
 	struct slice text;
@@ -247,7 +232,7 @@ static enum outcome take_word(struct avro_cursor *c, const char *const words[], 
 static enum outcome take_metric(struct avro_cursor *c, struct patch_metric *ret)
 {
 	struct slice name;
-	if (!avro_cursor_text(c, &name) || !take_double(c, &ret->value))
+	if (!avro_cursor_text(c, &name) || !avro_cursor_copy(c, &ret->value, sizeof(double)))
 		return DAMAGED;
 	if (memchr(name.data, 0, name.length) || u8_check(name.data, name.length))
 		return SENSELESS;
@@ -336,8 +321,11 @@ static enum outcome take_gate(struct avro_cursor *c, struct patch_record *r)
 		return DAMAGED;
 	g->anew = c->at[-1] != 0;
 	return take_number(c, &g->onset) && take_number(c, &g->until) && take_number(c, &g->count) &&
-			       take_double(c, &g->gain) && take_double(c, &g->width) && take_double(c, &g->over) &&
-			       take_double(c, &g->over_log) && take_double(c, &g->level)
+			       avro_cursor_copy(c, &g->gain, sizeof(double)) &&
+			       avro_cursor_copy(c, &g->width, sizeof(double)) &&
+			       avro_cursor_copy(c, &g->over, sizeof(double)) &&
+			       avro_cursor_copy(c, &g->over_log, sizeof(double)) &&
+			       avro_cursor_copy(c, &g->level, sizeof(double))
 		       ? FINE
 		       : DAMAGED;
 }

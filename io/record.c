@@ -1,6 +1,7 @@
 #include "io/record.h"
 
 #include "base/hash.h"
+#include "io/bytes.h"
 
 #include <string.h>
 
@@ -141,13 +142,6 @@ enum status record_position_decode(struct slice value, struct position *ret, str
 	return STATUS_OK;
 }
 
-static void append_bytes(struct slice bytes, struct buffer *out)
-{
-	buffer_append_varint(out, bytes.data ? (int64_t)bytes.length : -1);
-	if (bytes.data)
-		buffer_append(out, bytes.data, bytes.length);
-}
-
 void record_label_encode(const struct record_label *label, struct buffer *out)
 {
 	size_t start = out->length;
@@ -156,20 +150,10 @@ void record_label_encode(const struct record_label *label, struct buffer *out)
 	buffer_append_varint(out, label->until_ms);
 	buffer_append_varint(out, label->deadline_ms);
 	buffer_append_varint(out, label->appended_ms);
-	append_bytes(label->key, out);
-	append_bytes(label->value, out);
-	append_bytes(label->headers, out);
+	bytes_append_nullable(out, label->key);
+	bytes_append_nullable(out, label->value);
+	bytes_append_nullable(out, label->headers);
 	seal(out, start);
-}
-
-static bool read_bytes(const uint8_t **at, const uint8_t *end, struct slice *ret)
-{
-	int64_t length;
-	if (!varint_read(at, end, &length) || length < -1 || length > end - *at)
-		return false;
-	*ret = length < 0 ? (struct slice){ NULL, 0 } : (struct slice){ *at, (size_t)length };
-	*at += ret->length;
-	return true;
 }
 
 enum status record_label_decode(struct slice value, struct record_label *ret, struct error *err)
@@ -182,8 +166,8 @@ enum status record_label_decode(struct slice value, struct record_label *ret, st
 		return status;
 	if (!varint_read(&at, end, &label.offset) || !varint_read(&at, end, &label.until_ms) ||
 	    !varint_read(&at, end, &label.deadline_ms) || !varint_read(&at, end, &label.appended_ms) ||
-	    !read_bytes(&at, end, &label.key) || !read_bytes(&at, end, &label.value) ||
-	    !read_bytes(&at, end, &label.headers) || at != end || label.offset < 0)
+	    !bytes_read_nullable(&at, end, &label.key) || !bytes_read_nullable(&at, end, &label.value) ||
+	    !bytes_read_nullable(&at, end, &label.headers) || at != end || label.offset < 0)
 		return error_set(err, STATUS_DATA, "label record is cut or has bytes left over");
 	*ret = label;
 	return STATUS_OK;

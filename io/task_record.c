@@ -1,6 +1,7 @@
 #include "io/task_record.h"
 
 #include "io/avro_cursor.h"
+#include "io/bytes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +13,6 @@ _Static_assert(sizeof(double) == 8, "Avro's double");
 enum { BRANCH_NULL, BRANCH_VALUE };
 
 /* ---- encode ---- */
-
-static void append_text(struct buffer *out, const char *text)
-{
-	const size_t length = strlen(text);
-	buffer_append_varint(out, (int64_t)length);
-	buffer_append(out, text, length);
-}
 
 /* The head of an array's one block; nothing where it is empty. The end is the caller's. */
 static void append_count(struct buffer *out, size_t count)
@@ -34,12 +28,12 @@ static void append_value(struct buffer *out, const struct task_row *row, const v
 	switch (row->kind) {
 	case TASK_NAME:
 	case TASK_CHOICE:
-		append_text(out, *(char *const *)field);
+		bytes_append_string(out, *(char *const *)field);
 		break;
 	case TASK_LIST:
 		append_count(out, list->count);
 		for (size_t i = 0; i < list->count; i++)
-			append_text(out, list->items[i]);
+			bytes_append_string(out, list->items[i]);
 		buffer_append_byte(out, 0);
 		break;
 	case TASK_BLOCKS:
@@ -150,11 +144,7 @@ static enum outcome take_value(struct avro_cursor *c, const struct task_row *row
 	case TASK_WHOLE:
 		return avro_cursor_long(c, field) ? FINE : DAMAGED;
 	case TASK_REAL:
-		if (avro_cursor_left(c) < sizeof(double))
-			return DAMAGED;
-		memcpy(field, c->at, sizeof(double));
-		c->at += sizeof(double);
-		return FINE;
+		return avro_cursor_copy(c, field, sizeof(double)) ? FINE : DAMAGED;
 	case TASK_FLAG:
 		if (!avro_cursor_boolean(c))
 			return DAMAGED;
