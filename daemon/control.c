@@ -345,9 +345,10 @@ static enum status open_tasks(struct control *c)
 	enum status s = STATUS_OK;
 	if (!c->tasks)
 		s = tasks_open(c->config, c->backbone, TOPICS_TIMEOUT_MS, &c->tasks, &c->topics_err);
+	if (!s && !c->patches)
+		s = patches_new(c->config, c->backbone, c->net, c->board_of_tasks, &c->patches, &c->topics_err);
 	if (!s)
-		s = patches_open(c->config, c->backbone, c->net, tasks_in_force(c->tasks), c->board_of_tasks,
-				 TOPICS_TIMEOUT_MS, &c->patches, &c->topics_err);
+		s = patches_start(c->patches, tasks_in_force(c->tasks), TOPICS_TIMEOUT_MS, &c->topics_err);
 	return s;
 }
 
@@ -638,7 +639,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 					    .tasks = c->board_of_tasks };
 	if (!s)
 		s = run_loop(c, err);
-	patches_close(c->patches);
+	patches_free(c->patches);
 	tasks_close(c->tasks);
 	task_board_free(c->board_of_tasks);
 	store_gate_free(c->gate);

@@ -1,9 +1,12 @@
 #include "daemon/patches.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "io/patch_topic.h"
 
 #include <stdlib.h>
+
+enum { RECORDS_AT_MOST = 512 }; /* of one call: the loop has more to do */
 
 struct patches {
 	const struct config *config;
@@ -22,37 +25,51 @@ static enum status choose(struct patches *p, const struct task_set *tasks, struc
 	return status;
 }
 
-enum status patches_open(const struct config *config, const struct backbone *backbone, struct network *net,
-			 const struct task_set *tasks, struct task_board *board, int timeout_ms, struct patches **ret,
-			 struct error *err)
+enum status patches_new(const struct config *config, const struct backbone *backbone, struct network *net,
+			struct task_board *board, struct patches **ret, struct error *err)
 {
 	struct patches *p = calloc(1, sizeof *p);
 	if (!p)
 		return error_set_memory(err);
 	p->config = config;
 	p->board = board;
-	enum status status = live_patches_new(config, backbone, net, &p->live, err);
-	if (status == STATUS_OK)
-		status = patch_topic_open(config, false, timeout_ms, &p->topic, err);
-	if (status == STATUS_OK)
-		status = patch_topic_catch_up(p->topic, timeout_ms, err);
-	if (status == STATUS_OK)
-		status = choose(p, tasks, err);
-	if (status != STATUS_OK) {
-		patches_close(p);
-		return status;
+	if (live_patches_new(config, backbone, net, &p->live, err) != STATUS_OK) {
+		free(p);
+		return err->status;
 	}
 	*ret = p;
 	return STATUS_OK;
 }
 
-void patches_close(struct patches *p)
+static void close_topic(struct patches *p)
+{
+	patch_topic_close(p->topic);
+	p->topic = NULL;
+}
+
+void patches_free(struct patches *p)
 {
 	if (!p)
 		return;
-	patch_topic_close(p->topic);
+	close_topic(p);
 	live_patches_free(p->live);
 	free(p);
+}
+
+enum status patches_start(struct patches *p, const struct task_set *tasks, int timeout_ms, struct error *err)
+{
+	enum status status = STATUS_OK;
+	if (!p->topic)
+		status = patch_topic_open(p->config, false, timeout_ms, &p->topic, err);
+	if (status != STATUS_OK)
+		return status;
+	const int64_t begin_us = clock_monotonic_us();
+	status = patch_topic_catch_up(p->topic, timeout_ms, err);
+	if (status == STATUS_OK)
+		return choose(p, tasks, err);
+	if (clock_monotonic_us() - begin_us < (int64_t)timeout_ms * 1000)
+		close_topic(p); /* it was deleted, or may not be read: no use in going on with it */
+	return status;
 }
 
 static void tell(const struct patches *p, const struct patch_change *change)
@@ -67,7 +84,7 @@ enum status patches_follow(struct patches *p, const struct task_set *tasks, stru
 	struct patch_change change;
 	bool got = true;
 	enum status status = STATUS_OK;
-	while (status == STATUS_OK && got) {
+	for (int n = 0; status == STATUS_OK && got && n < RECORDS_AT_MOST; n++) {
 		status = patch_topic_poll(p->topic, 0, &got, &change, err);
 		if (status == STATUS_OK && got)
 			tell(p, &change);

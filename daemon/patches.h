@@ -6,12 +6,16 @@
 
 struct patches;
 
-/* Reads the topic to its end and puts the tasks on the board. Blocking, up to timeout_ms for each step: not on a loop. What is
- * passed is borrowed, but for `tasks`, of this call only. Errors: those of patch_topic_open, STATUS_UNAVAILABLE, STATUS_MEMORY. */
-enum status patches_open(const struct config *config, const struct backbone *backbone, struct network *net,
-			 const struct task_set *tasks, struct task_board *board, int timeout_ms, struct patches **ret,
-			 struct error *err) MUST_CHECK;
-void patches_close(struct patches *p); /* NULL is fine */
+/* Opens nothing yet. What is passed is borrowed. Errors: STATUS_MEMORY. */
+enum status patches_new(const struct config *config, const struct backbone *backbone, struct network *net,
+			struct task_board *board, struct patches **ret, struct error *err) MUST_CHECK;
+void patches_free(struct patches *p); /* NULL is fine */
+
+/* Reads the topic to its end and puts these tasks on the board. Blocking, up to timeout_ms for each step: not on a loop. Errors:
+ * those of patch_topic_open; STATUS_UNAVAILABLE: call it again, and it goes on where it stopped (versions of large tables take
+ * longer than anybody should wait in one go); STATUS_MEMORY. */
+enum status patches_start(struct patches *p, const struct task_set *tasks, int timeout_ms,
+			  struct error *err) MUST_CHECK;
 
 /* Takes what has come since, and these tasks. Waits for nothing, but large patches take their time to load. Errors:
  * STATUS_MEMORY; outages are waited out. */

@@ -30,6 +30,8 @@ enum behaviour { GOOD, FENCED, FENCED_LAST, STUCK, STALLED, FAILED_SHARD, QUITS 
 static enum behaviour behaviours[4]; /* by lane */
 static enum status topics_answer;
 static int topics_away; /* this many looks find no broker */
+static int patches_behind, patches_made;
+static bool older; /* an installation without a topic of patches */
 
 struct lane {
 	struct lane_context ctx;
@@ -109,7 +111,7 @@ void learner_lane_join_free(struct learner_lane *lane)
 enum status lane_start(const struct lane_context *ctx, int index, struct lane **ret, struct error *err)
 {
 	struct lane *lane = calloc(1, sizeof *lane);
-	if (!lane || !ctx->labels)
+	if (!lane || ctx->labels == older)
 		abort();
 	lane->ctx = *ctx;
 	lane->index = index;
@@ -165,15 +167,24 @@ const struct task_set *tasks_in_force(const struct tasks *t)
 	return NULL;
 }
 
-enum status patches_open(const struct config *config, const struct backbone *backbone, struct network *net,
-			 const struct task_set *tasks, struct task_board *board, int timeout_ms, struct patches **ret,
-			 struct error *err)
+enum status patches_start(struct patches *p, const struct task_set *tasks, int timeout_ms, struct error *err)
 {
+	if (patches_behind-- > 0)
+		return error_set(err, STATUS_UNAVAILABLE, "patches are not read to their end");
+	return STATUS_OK;
+}
+
+enum status patches_new(const struct config *config, const struct backbone *backbone, struct network *net,
+			struct task_board *board, struct patches **ret, struct error *err)
+{
+	if (patches_made++)
+		abort();
+
 	*ret = (struct patches *)(uintptr_t)1;
 	return STATUS_OK;
 }
 
-void patches_close(struct patches *p)
+void patches_free(struct patches *p)
 {
 }
 
@@ -197,7 +208,7 @@ enum status topics_check(const struct config *config, int timeout_ms, struct top
 	if (topics_away-- > 0)
 		return error_set(err, STATUS_UNAVAILABLE, "nobody answers");
 	for (size_t i = 0; i < TOPIC_COUNT; i++)
-		ret->partitions[i] = 6;
+		ret->partitions[i] = older && i == TOPIC_PATCHES ? 0 : 6;
 	return topics_answer ? error_set(err, topics_answer, "topic labels has 5 partitions") : STATUS_OK;
 }
 
@@ -335,6 +346,8 @@ static int setup(void **state)
 	memset(behaviours, 0, sizeof behaviours);
 	topics_answer = STATUS_OK;
 	topics_away = 0;
+	older = false;
+	patches_behind = patches_made = 0;
 	return 0;
 }
 
@@ -447,12 +460,34 @@ static void brokers_are_waited_for(void **state)
 	end(&c, 0, NULL);
 }
 
+/* What was read of the patches is not read again: the second look goes on. */
+static void patches_are_waited_for(void **state)
+{
+	struct child c;
+	patches_behind = 2;
+	start(&c, 1);
+	wait_told(&c, "STATUS=brokers: patches are not read to their end", 1);
+	wait_told(&c, "READY=1", 1);
+	assert_int_equal(kill(c.pid, SIGTERM), 0);
+	end(&c, 0, NULL);
+}
+
 static void wrong_topics_are_the_configurations_fault(void **state)
 {
 	struct child c;
 	topics_answer = STATUS_CONFIG;
 	start(&c, 1);
 	end(&c, 78, "topic labels has 5 partitions");
+}
+
+static void without_patches_there_are_no_labels(void **state)
+{
+	struct child c;
+	older = true;
+	start(&c, 2);
+	wait_told(&c, "READY=1", 1);
+	assert_int_equal(kill(c.pid, SIGTERM), 0);
+	end(&c, 0, "topic topic is missing: labels are not read, and updates have no scores");
 }
 
 static void get(const struct child *c, const char *path, char *ret, size_t n)
@@ -511,7 +546,9 @@ int main(void)
 		cmocka_unit_test_setup(a_second_signal_cuts_off, setup),
 		cmocka_unit_test_setup(a_lane_that_stalls_starves_the_watchdog, setup),
 		cmocka_unit_test_setup(brokers_are_waited_for, setup),
+		cmocka_unit_test_setup(patches_are_waited_for, setup),
 		cmocka_unit_test_setup(wrong_topics_are_the_configurations_fault, setup),
+		cmocka_unit_test_setup(without_patches_there_are_no_labels, setup),
 		cmocka_unit_test_setup(http_tells_the_same, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
