@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <librdkafka/rdkafka.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,12 @@ enum {
 	RESTING_US = 60000000, /* until it is said that records are missing */
 };
 
-/* Closes the lineages that `drop` names. */
-static void close_some(struct learner_lane *lane, bool (*drop)(const struct lineage *l, const void *arg),
+/* Closes the lineages that `drop` names; false: there were none. */
+static bool close_some(struct learner_lane *lane, bool (*drop)(const struct lineage *l, const void *arg),
 		       const void *arg)
 {
 	struct lineage **at = &lane->lineages;
+	bool closed = false;
 	while (*at) {
 		struct lineage *l = *at;
 		if (!drop(l, arg)) {
@@ -28,17 +30,19 @@ static void close_some(struct learner_lane *lane, bool (*drop)(const struct line
 		}
 		*at = l->next;
 		lineage_close(l);
+		closed = true;
 	}
+	return closed;
 }
 
-static bool any(const struct lineage *l, const void *arg)
+static bool every(const struct lineage *l, const void *arg)
 {
 	return true;
 }
 
 void learner_close_lineages(struct learner_lane *lane)
 {
-	close_some(lane, any, NULL);
+	(void)close_some(lane, every, NULL);
 }
 
 static bool of_partition(const struct lineage *l, const void *arg)
@@ -48,7 +52,7 @@ static bool of_partition(const struct lineage *l, const void *arg)
 
 void learner_close_lineages_of(struct learner_lane *lane, int32_t partition)
 {
-	close_some(lane, of_partition, &partition);
+	(void)close_some(lane, of_partition, &partition);
 }
 
 /* ---- tasks ---- */
@@ -73,7 +77,8 @@ static bool follow_tasks(struct learner_lane *lane)
 	task_set_release(lane->tasks);
 	lane->tasks_version = version;
 	lane->tasks = task_board_get(lane->ctx.tasks);
-	close_some(lane, not_in_force, lane->tasks);
+	if (close_some(lane, not_in_force, lane->tasks))
+		(void)malloc_trim(0);
 	for (struct lineage *l = lane->lineages; l; l = l->next)
 		lineage_set_task(l, task_set_entry(lane->tasks, text(l->setup.lineage.task))->task);
 	return true;
@@ -198,5 +203,6 @@ enum status learner_match_lineages(struct learner_lane *lane, struct error *err)
 	if (status == STATUS_OK)
 		forget_resting(lane);
 	patch_topic_close(topic);
+	(void)malloc_trim(0); /* the whole topic was in memory for a moment, and glibc's arenas keep what they had */
 	return status;
 }
