@@ -4,8 +4,10 @@
 #include "model/blas.h"
 
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -107,6 +109,13 @@ static void choose_log_level(const char *name)
 			log_set_level((enum log_level)i);
 }
 
+/* glibc gives every thread an arena of its own, librdkafka's three a client too, and each keeps what it once held. */
+static void keep_few_arenas(const struct config *config)
+{
+	if (!getenv("MALLOC_ARENA_MAX"))
+		(void)mallopt(M_ARENA_MAX, (int)config->workers + 2);
+}
+
 static enum status run(const struct options *o, struct error *err)
 {
 	struct parts parts = { 0 };
@@ -118,6 +127,7 @@ static enum status run(const struct options *o, struct error *err)
 	if (!s && o->check == CHECK_BROKER)
 		s = parts_check_broker(&parts, err);
 	if (!s && o->check == CHECK_NOT) {
+		keep_few_arenas(parts.config);
 		log_info("peterd " PETERD_VERSION ": group %s, instance %s, backbone %.12s (%s, %u floats)",
 			 parts.config->group, parts.config->instance, backbone_hash(parts.backbone),
 			 backbone_arch(parts.backbone), backbone_dim(parts.backbone));
