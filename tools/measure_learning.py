@@ -21,6 +21,7 @@ import time
 
 INSERTIONS = ("side", "serial")
 ASIDE = 0.2
+FIRST = 50
 
 
 def is_aside(user):
@@ -115,7 +116,8 @@ def await_learnt(site, counts):
 
 
 def curve(records, metric, width):
-    """[(labels, mean of the metric over the labels of the last `width` or more)] of the live patch, from means over all labels."""
+    """[(labels, mean of the metric over the labels of the last `width` or more)] of the live patch, from means over all labels;
+    the first point is the mean of FIRST labels or more."""
     sums, points = [(0.0, 0.0)], []
     for record in records:
         metrics = record["metrics"]
@@ -123,7 +125,8 @@ def curve(records, metric, width):
         if count > sums[-1][0]:
             sums.append((count, metrics[f"live.all.{metric}"] * count))
             before = next((s for s in reversed(sums[:-1]) if s[0] <= count - width), sums[0])
-            points.append((count, (sums[-1][1] - before[1]) / (count - before[0])))
+            if count >= FIRST:
+                points.append((count, (sums[-1][1] - before[1]) / (count - before[0])))
     return points
 
 
@@ -133,7 +136,9 @@ def evaluate(site, options, patch, task, labels):
 
 
 def finetune(site, options, task, insertion, labels, classes, seed):
-    out = os.path.join(site.folder, f"{task}-{seed}.safetensors")
+    out = os.path.join(options.patches or site.folder, f"{task}-{seed}.safetensors")
+    if os.path.exists(out):
+        return out
     site.run("finetune", "--backbone", options.backbone, "--events", options.events, "--labels", labels, "--task", task,
              "--type", "classification", "--labels-list", ",".join(sorted(classes)), "--insertion", insertion, "--seed",
              str(seed), "--out", out, "--json")
@@ -201,6 +206,7 @@ def main():
     parser.add_argument("--keep", type=int, default=512, help="sequences.keep; default 512")
     parser.add_argument("--width", type=int, default=500, help="labels that a point of a curve is the mean of; default 500")
     parser.add_argument("--seeds", type=int, default=3, help="of finetune; default 3")
+    parser.add_argument("--patches", help="folder for what finetune makes; what is there is not made again")
     parser.add_argument("--most", type=int, help="rows of the labels file, the oldest first")
     parser.add_argument("--plot", help="PNG to write")
     parser.add_argument("--json", help="file to write the rows to, an object a line")

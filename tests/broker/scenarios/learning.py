@@ -95,7 +95,8 @@ def learning_exactly_once(site):
 def learning_chaos(site):
     """Brokers die too, and a second process comes and goes: learners move with the partitions of their examples."""
     backbone = prepare(site, 51)
-    sections = {"join": {"grace_ms": 2000}}
+    # Room for what a label that comes late would still see: interactions do not wait for labels.
+    sections = {"join": {"grace_ms": 2000}, "sequences": {"keep": 96}}
     chaos = Chaos(site, backbone, **sections)
     put_tasks(site, chaos.first, TASKS)
     feeding = Feeding(site.audience, KINDS, 120)
