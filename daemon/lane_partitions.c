@@ -295,6 +295,7 @@ static bool start_reading(struct lane *lane, struct shard *shard)
 	}
 	shard->reading = true;
 	shard->labels_assigned = shard->labels;
+	set_both_paused(lane, shard, false); /* librdkafka keeps the pause of an earlier assignment */
 	return true;
 }
 
