@@ -7,9 +7,8 @@
 #include "daemon/lane.h"
 #include "daemon/learner_lane.h"
 #include "daemon/notify.h"
-#include "daemon/patches.h"
 #include "daemon/scrape.h"
-#include "daemon/tasks.h"
+#include "daemon/serving.h"
 #include "io/topics.h"
 
 #include <inttypes.h>
@@ -67,8 +66,7 @@ struct control {
 	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
 	bool topics_busy;
 	struct topics topics;
-	struct tasks *tasks;     /* NULL: labels are not read, and there are no scores; */
-	struct patches *patches; /* likewise */
+	struct serving *serving; /* not started: labels are not read, and there are no scores */
 	struct error topics_err;
 	enum status topics_status;
 	unsigned topics_wrong; /* tries in a row that found the topics wrong */
@@ -264,27 +262,12 @@ static void on_exited(uv_async_t *async)
 
 /* ---- what is served ---- */
 
-static void follow_patches(struct control *c)
-{
-	struct error err;
-	if (patches_follow(c->patches, tasks_in_force(c->tasks), &err))
-		fail(c, &err);
-}
-
-static void follow_tasks(struct control *c)
-{
-	struct error err;
-	if (tasks_follow(c->tasks, &err))
-		fail(c, &err);
-	else
-		follow_patches(c);
-}
-
 static void on_patches(uv_timer_t *timer)
 {
 	struct control *c = timer->data;
-	if (c->phase == RUNNING)
-		follow_patches(c);
+	struct error err;
+	if (c->phase == RUNNING && serving_follow_patches(c->serving, &err))
+		fail(c, &err);
 }
 
 static void start_learner(struct control *c)
@@ -296,7 +279,7 @@ static void start_learner(struct control *c)
 						      .tasks = c->board_of_tasks,
 						      .metrics = &c->metrics[c->config->workers],
 						      .exited = &c->exited };
-	if (!c->tasks || !c->config->learner_enabled)
+	if (!serving_started(c->serving) || !c->config->learner_enabled)
 		return;
 	if (learner_lane_start(&context, &c->learner, &err)) {
 		(void)error_prefix(&err, "learner");
@@ -309,8 +292,8 @@ static void start_learner(struct control *c)
 static void start_lanes(struct control *c)
 {
 	c->phase = RUNNING;
-	c->context.labels = c->patches != NULL;
-	if (c->patches)
+	c->context.labels = serving_started(c->serving);
+	if (serving_started(c->serving))
 		(void)uv_timer_start(&c->patches_timer, on_patches, PATCHES_MS, PATCHES_MS);
 	health_start(c->health, now_ms());
 	for (int64_t i = 0; i < c->config->workers && c->phase == RUNNING; i++)
@@ -321,37 +304,6 @@ static void start_lanes(struct control *c)
 
 /* ---- topics: looked at in the thread pool until they are as they must be, and the tasks are read ---- */
 
-/* An older installation has none of the learner's topics, or not all of them: it is served without tasks. */
-static bool may_learn(const struct control *c)
-{
-	static const enum topic needed[] = { TOPIC_LABELS, TOPIC_TASKS, TOPIC_EXAMPLES, TOPIC_PATCHES };
-	enum topic missing = TOPIC_COUNT;
-	size_t there = 0;
-	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-		if (c->topics.partitions[needed[i]] > 0)
-			there++;
-		else if (missing == TOPIC_COUNT)
-			missing = needed[i];
-	}
-	if (missing != TOPIC_COUNT && there > 0)
-		log_warning("topic %s is missing: labels are not read, and updates have no scores; peterctl topics "
-			    "create makes it, for the next start",
-			    topic_name(c->config, missing));
-	return missing == TOPIC_COUNT;
-}
-
-static enum status open_tasks(struct control *c)
-{
-	enum status s = STATUS_OK;
-	if (!c->tasks)
-		s = tasks_open(c->config, c->backbone, TOPICS_TIMEOUT_MS, &c->tasks, &c->topics_err);
-	if (!s && !c->patches)
-		s = patches_new(c->config, c->backbone, c->net, c->board_of_tasks, &c->patches, &c->topics_err);
-	if (!s)
-		s = patches_start(c->patches, tasks_in_force(c->tasks), TOPICS_TIMEOUT_MS, &c->topics_err);
-	return s;
-}
-
 static void topics_look(uv_work_t *job)
 {
 	struct control *c = job->data;
@@ -360,8 +312,8 @@ static void topics_look(uv_work_t *job)
 		c->topics_status = topics_create_internal(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
 	if (!c->topics_status)
 		c->topics_status = topics_check(c->config, TOPICS_TIMEOUT_MS, &c->topics, &c->topics_err);
-	if (!c->topics_status && may_learn(c))
-		c->topics_status = open_tasks(c);
+	if (!c->topics_status && serving_is_possible(c->config, &c->topics))
+		c->topics_status = serving_start(c->serving, TOPICS_TIMEOUT_MS, &c->topics_err);
 }
 
 static void on_retry(uv_timer_t *timer);
@@ -453,10 +405,10 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (c->phase == STOPPING)
 		return;
-	if (c->phase == RUNNING && c->patches)
-		follow_tasks(c);
-	if (c->phase == STOPPING)
+	if (c->phase == RUNNING && serving_started(c->serving) && serving_follow_tasks(c->serving, &err)) {
+		fail(c, &err);
 		return;
+	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
 	tell_readiness(c, now, ready, &reasons);
@@ -501,7 +453,7 @@ static unsigned answer(void *arg, const char *path, struct buffer *body)
 					 .arch = backbone_arch(c->backbone) };
 		struct task_set *tasks = task_board_get(c->board_of_tasks);
 		scrape.tasks = tasks;
-		scrape.swaps = c->patches ? patches_swaps(c->patches) : 0;
+		scrape.swaps = serving_swaps(c->serving);
 		scrape.status = health_lanes(c->health, &scrape.lanes);
 		scrape_print(&scrape, body);
 		task_set_release(tasks);
@@ -531,6 +483,8 @@ static enum status open_memory(struct control *c, struct error *err)
 		health_wait(c->health, "brokers: no answer yet");
 		s = store_gate_new(c->config, &c->gate, err);
 	}
+	if (!s)
+		s = serving_new(c->config, c->backbone, c->net, c->board_of_tasks, &c->serving, err);
 	return s;
 }
 
@@ -639,8 +593,7 @@ enum status control_run(const struct config *config, const struct backbone *back
 					    .tasks = c->board_of_tasks };
 	if (!s)
 		s = run_loop(c, err);
-	patches_free(c->patches);
-	tasks_close(c->tasks);
+	serving_free(c->serving);
 	task_board_free(c->board_of_tasks);
 	store_gate_free(c->gate);
 	health_free(c->health);

@@ -18,8 +18,6 @@ enum {
 	SAY_AGAIN_US = 60000000,    /* between lines about the same trouble */
 	SAY_REJECTED_US = 10000000, /* between lines about dead letters */
 	SEEK_TIMEOUT_MS = 5000,
-	REFRESH_US = 10000,   /* of a batch's work on users who are refreshed, */
-	REFRESH_USER_US = 20, /* each of whom takes so long at least */
 };
 
 /* ---- the producer ---- */
@@ -476,12 +474,11 @@ static bool collect_due(struct lane *lane, int64_t now_us)
 /* Users whose scores are by older patches join the batch, unless there is enough to do. */
 static bool collect_refreshed(struct lane *lane)
 {
-	const double each_us = lane->publisher.user_us > REFRESH_USER_US ? lane->publisher.user_us : REFRESH_USER_US;
 	const size_t many = (size_t)lane->ctx.config->transaction_max_records / 2;
 	if (lane_stopping(lane) || lane->revoking || lane->open.users_count > many)
 		return true;
 	return refresh_collect(&lane->refresh, &lane->open, task_board_version(lane->ctx.tasks), clock_wall_ms(),
-			       (size_t)(REFRESH_US / each_us) + 1);
+			       refresh_slice(lane->publisher.user_us));
 }
 
 static enum status expire(struct lane *lane, struct error *err)

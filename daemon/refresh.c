@@ -2,12 +2,21 @@
 
 #include "daemon/shard.h"
 
-enum { LOOKS = 4096 }; /* at users in one call: most of them need nothing in a second pass */
+enum {
+	LOOKS = 4096,     /* at users in one call: most of them need nothing in a second pass */
+	SLICE_US = 10000, /* of a batch's work on users who are refreshed, */
+	USER_US = 20,     /* each of whom takes so long at least */
+};
 
 uint32_t refresh_number(uint64_t version)
 {
 	const uint32_t number = (uint32_t)version;
 	return number ? number : 1;
+}
+
+size_t refresh_slice(double user_us)
+{
+	return (size_t)(SLICE_US / (user_us > USER_US ? user_us : USER_US)) + 1;
 }
 
 static bool is_due(const struct refresh *r, const struct batch *batch, const struct user *u, int64_t wall_ms)

@@ -21,6 +21,9 @@ struct refresh {
 /* Which number a version of the board of tasks has in users' `scored`: never 0. */
 uint32_t refresh_number(uint64_t version);
 
+/* How many users a batch may take on, by what one's scores took lately. */
+size_t refresh_slice(double user_us);
+
 /* Adds up to `at_most` users, of live shards, to the batch, to be scored by this version of the board. Cheap where nothing is
  * to be done. False: out of memory, which leaves the batch as it is. */
 bool refresh_collect(struct refresh *r, struct batch *batch, uint64_t version, int64_t wall_ms, size_t at_most);

@@ -143,6 +143,9 @@ static void numbers_are_never_zero(void **state)
 	assert_int_equal(refresh_number(0), 1);
 	assert_int_equal(refresh_number(7), 7);
 	assert_int_equal(refresh_number(UINT64_C(1) << 32), 1);
+	assert_int_equal(refresh_slice(0), 501);
+	assert_int_equal(refresh_slice(1000), 11);
+	assert_int_equal(refresh_slice(1e9), 1);
 }
 
 int main(void)
