@@ -8,6 +8,7 @@ from stream import producer
 
 DAY_MS = 86_400_000
 COLOURS = ["red", "green", "blue"]
+KEEP = {"keep": 96}  # room for what a label that comes late would still see: interactions do not wait for labels
 
 
 class Audience:

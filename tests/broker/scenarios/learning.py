@@ -4,7 +4,7 @@ import time
 
 import codec
 import lineage
-from audience import Audience, Feeding
+from audience import KEEP, Audience, Feeding
 from daemon import run
 from lineage import put_tasks
 from registry import scenario
@@ -72,7 +72,7 @@ def prepare(site, seed):
 def learning_exactly_once(site):
     """A running daemon, and then kill -9 again and again in the middle of training, every third transaction aborted."""
     backbone = prepare(site, 50)
-    daemon = site.daemon(backbone, env={"PETERD_TEST_ABORT_EVERY": "3"})
+    daemon = site.daemon(backbone, env={"PETERD_TEST_ABORT_EVERY": "3"}, sequences=KEEP)
     put_tasks(site, daemon, TASKS)
     feeding = Feeding(site.audience, KINDS, 150)
     feeding.start()
@@ -95,8 +95,7 @@ def learning_exactly_once(site):
 def learning_chaos(site):
     """Brokers die too, and a second process comes and goes: learners move with the partitions of their examples."""
     backbone = prepare(site, 51)
-    # Room for what a label that comes late would still see: interactions do not wait for labels.
-    sections = {"join": {"grace_ms": 2000}, "sequences": {"keep": 96}}
+    sections = {"join": {"grace_ms": 2000}, "sequences": KEEP}
     chaos = Chaos(site, backbone, **sections)
     put_tasks(site, chaos.first, TASKS)
     feeding = Feeding(site.audience, KINDS, 120)

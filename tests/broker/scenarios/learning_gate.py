@@ -3,7 +3,7 @@ import math
 import time
 
 import lineage
-from audience import COLOURS, Audience
+from audience import COLOURS, KEEP, Audience
 from lineage import metric_between, put_tasks
 from registry import scenario
 
@@ -60,7 +60,7 @@ def learning_leak(site):
 def begin(site, seed):
     site.create(2)
     audience = Audience(site, seed)
-    daemon = site.daemon(site.backbone(audience))
+    daemon = site.daemon(site.backbone(audience), sequences=KEEP)
     put_tasks(site, daemon, COLOUR)
     audience.send(audience.warm_up())
     daemon.start().wait_ready()
@@ -100,8 +100,8 @@ def learning_poison(site):
     assert not late, f"versions {late} went live of poison after it was flagged"
     assert at_end["version"] not in poisoned, f"version {at_end['version']}, born of poison, is live at its end"
     before = accuracy(records, good - 300, good)
-    again = accuracy(records, good + bad, good + bad + 100)
-    assert again >= before - 0.12, f"accuracy {before:.3f} before the poison, {again:.3f} right after it"
+    again = accuracy(records, good + bad, good + bad + 300)
+    assert again >= before - 0.15, f"accuracy {before:.3f} before the poison, {again:.3f} right after it"
     site.note(f"flagged after {window} labels of {bad}; {len(poisoned)} versions went live before that and were rolled back; "
               f"accuracy {before:.3f} before, {accuracy(records, good, good + bad):.3f} on the poison, {again:.3f} after it")
 
@@ -125,6 +125,6 @@ def learning_drift(site):
     before = accuracy(records, first - 300, first)
     fallen = accuracy(records, first, first + 100)
     end = accuracy(records, first + second - 300, first + second)
-    assert end >= before - 0.08, f"accuracy {before:.3f} before the drift, {end:.3f} at the end"
+    assert end >= before - 0.15, f"accuracy {before:.3f} before the drift, {end:.3f} at the end"
     site.note(f"flagged after {window} labels, a patch of the new concept live after {new[0]}; accuracy {before:.3f} before, "
               f"{fallen:.3f} in the 100 labels behind it, {end:.3f} at the end")

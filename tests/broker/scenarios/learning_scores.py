@@ -10,7 +10,7 @@ import time
 import lineage
 import numpy as np
 import topics
-from audience import Audience
+from audience import KEEP, Audience
 from lineage import put_tasks
 from registry import scenario
 from scenarios.labels import await_labels
@@ -129,7 +129,7 @@ def learning_scores(site):
     site.create(4)
     audience = Audience(site, 70, users=40)
     backbone = site.backbone(audience)
-    first, second = (site.daemon(backbone, instance=i) for i in "ab")
+    first, second = (site.daemon(backbone, instance=i, sequences=KEEP) for i in "ab")
     put_tasks(site, first, TASKS)
     audience.send(audience.warm_up())
     first.start().wait_ready()
@@ -148,7 +148,7 @@ def learning_scores(site):
     for daemon in (first, second):
         daemon.stopped_well()
     other = site.backbone(audience, seed=2, name="other")
-    third = site.daemon(other, instance="a")
+    third = site.daemon(other, instance="a", sequences=KEEP)
     third.start().wait_ready()
     wanted = collections.Counter(task for task, *_ in audience.labels)
     lineage.await_trained(site, third, dict(wanted), backbone=other.hash)

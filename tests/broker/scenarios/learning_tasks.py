@@ -3,7 +3,7 @@ import collections
 import time
 
 import lineage
-from audience import Audience
+from audience import KEEP, Audience
 from lineage import put_tasks
 from registry import scenario
 from scenarios.labels import await_labels
@@ -45,7 +45,7 @@ def await_tasks(site, daemon, live, timeout=30):
 def learning_tasks(site):
     site.create(3)
     site.audience = audience = Audience(site, 80)
-    daemon = site.daemon(site.backbone(audience))
+    daemon = site.daemon(site.backbone(audience), sequences=KEEP)
     put_tasks(site, daemon, "tasks:\n" + "".join(definition(n, k) for n, k in STAY.items()))
     audience.send(audience.warm_up())
     daemon.start().wait_ready()
