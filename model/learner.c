@@ -35,7 +35,7 @@ struct learner_options learner_defaults(enum patch_type type, enum patch_inserti
 		.proximal = 0,
 		.average = 0.99F,
 		.batch = 64,
-		.passes = 24,
+		.passes = insertion == PATCH_SIDE ? 24 : 8, /* docs/patches.md, "Learnt from the stream" */
 		.passes_at_least = insertion == PATCH_SIDE ? 2 : 1,
 		.replay = 8192,
 		.classes_at_most = 100000,
