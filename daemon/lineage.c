@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/decision.h"
 #include "daemon/lineage_private.h"
 
 #include <math.h>
@@ -216,13 +217,6 @@ static enum status consume(struct lineage *l, size_t count, uint64_t steps, stru
 	return status;
 }
 
-static enum patch_decision decision_of(enum learner_verdict verdict)
-{
-	return verdict == LEARNER_PROMOTED   ? PATCH_PROMOTED
-	       : verdict == LEARNER_REJECTED ? PATCH_REJECTED
-					     : PATCH_ROLLED_BACK;
-}
-
 static void count_decision(struct lineage *l, enum learner_verdict verdict)
 {
 	l->counts.promoted += verdict == LEARNER_PROMOTED;
@@ -236,12 +230,12 @@ static enum status note_decision(struct lineage *l, const struct learner_decisio
 	struct buffer bytes = { 0 };
 	enum status status = STATUS_OK;
 	l->record.has_gate = true;
-	l->record.gate = lineage_gate(d);
+	l->record.gate = decision_gate(d);
 	count_decision(l, d->verdict);
 	if (d->verdict == LEARNER_PROMOTED)
 		status = lineage_name_live(l, &bytes, err);
 	if (status == STATUS_OK)
-		status = close_record(l, decision_of(d->verdict), d->verdict == LEARNER_PROMOTED ? &bytes : NULL,
+		status = close_record(l, decision_kind(d->verdict), d->verdict == LEARNER_PROMOTED ? &bytes : NULL,
 				      d->time_ms, err);
 	buffer_free(&bytes);
 	return status;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/decision.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -214,7 +215,7 @@ static bool has_cut(const struct lineage *l, const struct patch_cut *cut, int64_
 
 static enum status repeat_decision(struct lineage *l, const struct patch_record *r, struct error *err)
 {
-	const struct learner_decision d = lineage_decision(r);
+	const struct learner_decision d = decision_recorded(r);
 	struct buffer bytes = { 0 };
 	enum status status = learner_apply(l->learner, &d, err);
 	if (status == STATUS_OK && d.verdict == LEARNER_PROMOTED)

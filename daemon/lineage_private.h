@@ -21,7 +21,5 @@ enum status lineage_repeat(struct lineage *l, int64_t position, struct error *er
 /* lineage_record.c */
 enum status lineage_describe(const struct lineage *l, struct patch_record *record, int64_t time_ms,
 			     struct error *err) MUST_CHECK;
-struct patch_gate lineage_gate(const struct learner_decision *d);
-struct learner_decision lineage_decision(const struct patch_record *record); /* the other way */
 
 #endif

@@ -6,9 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(PATCH_BETTER == LEARNER_BETTER - 1 && (int)PATCH_ASKED == (int)LEARNER_ASKED - 1,
-	       "reasons map by order");
-
 static const char *const models[LEARNER_MODELS] = {
 	[LEARNER_LIVE] = "live",
 	[LEARNER_CHALLENGER] = "challenger",
@@ -111,37 +108,4 @@ enum status lineage_describe(const struct lineage *l, struct patch_record *recor
 	clear_metrics(record);
 	record->metrics = calloc(METRICS_AT_MOST, sizeof *record->metrics);
 	return record->metrics && add_metrics(l, record) ? STATUS_OK : error_set_memory(err);
-}
-
-struct patch_gate lineage_gate(const struct learner_decision *d)
-{
-	return (struct patch_gate){ .reason = (enum patch_reason)(d->reason - 1),
-				    .parent = d->parent,
-				    .anew = d->anew,
-				    .onset = d->onset,
-				    .until = d->until,
-				    .count = d->count,
-				    .gain = d->gain,
-				    .width = d->width,
-				    .over = d->over,
-				    .over_log = d->over_log,
-				    .level = d->level };
-}
-
-struct learner_decision lineage_decision(const struct patch_record *record)
-{
-	const struct patch_gate *g = &record->gate;
-	return (struct learner_decision){
-		.verdict = record->decision == PATCH_PROMOTED   ? LEARNER_PROMOTED
-			   : record->decision == PATCH_REJECTED ? LEARNER_REJECTED
-								: LEARNER_ROLLED_BACK,
-		.reason = (enum learner_reason)(g->reason + 1),
-		.time_ms = record->timestamp_ms,
-		.labels = record->labels_trained,
-		.version = record->version,
-		.parent = g->parent,
-		.anew = g->anew,
-		.onset = g->onset,
-		.until = g->until,
-	};
 }

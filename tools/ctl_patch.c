@@ -218,6 +218,24 @@ static enum status one_task(int argc, char **argv, int operands, const char **re
 	return STATUS_OK;
 }
 
+/* A command of one task. */
+static enum status of_one_task(int argc, char **argv, const struct ctl_usage *usage, struct patch_command *c,
+			       enum status (*run)(struct patch_command *c, const char *task, struct error *err),
+			       struct error *err)
+{
+	const char *task;
+	int operands;
+	bool help;
+	enum status status = ctl_parse(argc, argv, usage, &operands, &help, err);
+	if (status || help)
+		return status;
+	status = one_task(argc, argv, operands, &task, err);
+	if (!status)
+		status = run(c, task, err);
+	end(c);
+	return status;
+}
+
 static enum status list(struct patch_command *c, const char *task, struct error *err)
 {
 	const struct patch_entry *entry = NULL;
@@ -289,17 +307,7 @@ static enum status run_show(int argc, char **argv, struct error *err)
 					 options,
 					 CTL_COUNT(options),
 					 1 };
-	const char *task;
-	int operands;
-	bool help;
-	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
-	if (status || help)
-		return status;
-	status = one_task(argc, argv, operands, &task, err);
-	if (!status)
-		status = show(&c, task, err);
-	end(&c);
-	return status;
+	return of_one_task(argc, argv, &usage, &c, show, err);
 }
 
 /* ---- export ---- */
@@ -468,17 +476,7 @@ static enum status run_rollback(int argc, char **argv, struct error *err)
 					 options,
 					 CTL_COUNT(options),
 					 1 };
-	const char *task;
-	int operands;
-	bool help;
-	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);
-	if (status || help)
-		return status;
-	status = one_task(argc, argv, operands, &task, err);
-	if (!status)
-		status = rollback(&c, task, err);
-	end(&c);
-	return status;
+	return of_one_task(argc, argv, &usage, &c, rollback, err);
 }
 
 enum status ctl_patch(int argc, char **argv, struct error *err)

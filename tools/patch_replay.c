@@ -1,6 +1,7 @@
 #include "tools/patch_replay.h"
 
 #include "base/clock.h"
+#include "daemon/decision.h"
 #include "daemon/example_input.h"
 #include "daemon/learner_setup.h"
 #include "io/patch_topic.h"
@@ -218,23 +219,11 @@ static enum status do_cut(struct replay *r, const struct patch_record *record, c
 
 static enum status decide(struct replay *r, const struct patch_record *record, struct error *err)
 {
-	const struct patch_gate *g = &record->gate;
-	const enum learner_verdict verdicts[PATCH_DECISION_KINDS] = { [PATCH_PROMOTED] = LEARNER_PROMOTED,
-								      [PATCH_REJECTED] = LEARNER_REJECTED,
-								      [PATCH_ROLLED_BACK] = LEARNER_ROLLED_BACK };
-	if (verdicts[record->decision] == LEARNER_NOTHING)
+	const struct learner_decision decision = decision_recorded(record);
+	if (record->decision == PATCH_CREATED || record->decision == PATCH_CHECKPOINT)
 		return STATUS_OK;
 	if (!record->has_gate)
 		return differs(r, record, "a decision without its numbers", err);
-	const struct learner_decision decision = { .verdict = verdicts[record->decision],
-						   .reason = (enum learner_reason)(g->reason + 1),
-						   .time_ms = record->timestamp_ms,
-						   .labels = record->labels_trained,
-						   .version = record->version,
-						   .parent = g->parent,
-						   .anew = g->anew,
-						   .onset = g->onset,
-						   .until = g->until };
 	return learner_apply(r->learner, &decision, err);
 }
 

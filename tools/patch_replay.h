@@ -29,6 +29,7 @@ struct patch_replay {
 enum status patch_replay_run(const struct config *config, const char *task, int timeout_ms, struct patch_replay *ret,
 			     struct error *err) MUST_CHECK;
 
-enum status ctl_patch_verify(int argc, char **argv, struct error *err) MUST_CHECK; /* the command; argv[0] is its name */
+enum status ctl_patch_verify(int argc, char **argv,
+			     struct error *err) MUST_CHECK; /* the command; argv[0] is its name */
 
 #endif
