@@ -324,21 +324,12 @@ static enum status grow(struct learner *l, const char *const labels[], uint32_t 
 	const struct random_stream random = random_from(l->options.seed, STREAM_GROWTH + l->student.patch->classes);
 	const uint32_t before = l->student.patch->classes;
 	struct learner_patch *const both[] = { &l->student, &l->challenger };
-	float least[2] = { 0 };
-	for (int i = 0; i < 2; i++) {
-		const struct patch *p = both[i]->patch;
-		for (uint32_t k = 0; k < before; k++) {
-			const float bias = p->weights[p->head_bias + k];
-			least[i] = k == 0 || bias < least[i] ? bias : least[i];
-		}
-	}
 	for (int i = 0; i < 2; i++) {
 		struct random_stream same = random;
 		if (tuner_grow(both[i]->tuner, labels, more, &same, err) != STATUS_OK)
 			return err->status;
 		const struct patch *p = both[i]->patch;
-		for (uint32_t k = before; k < before + more; k++) /* new is rare */
-			p->weights[p->head_bias + k] = least[i];
+		learner_start_rows(l, p, before, before + more, p->weights);
 	}
 	if (prior_grow(&l->prior, before + more, err) != STATUS_OK)
 		return err->status;

@@ -11,8 +11,37 @@ enum { SETTLED_LABELS = 512 }; /* that a predecessor stays at least: patches a s
 #define FIRST_SCALE 1.0
 #define CALM 0.25 /* drift_level below which a live patch may become a predecessor */
 
-/* The live patch as a block of the student's table, in its units. Rows that the live patch does not have say as little as its
- * least likely one. */
+/* Rows that nothing is known of yet. A class says what the mean of the known ones says, and the less, the more labels went
+ * without it: a bias alone would not make it unlikely where weights tell the others apart. An item says as little as the least
+ * likely one. */
+void learner_start_rows(const struct learner *l, const struct patch *p, uint32_t known, uint32_t end, float *weights)
+{
+	const size_t d = p->channels;
+	float *rows = weights + p->head_weight;
+	float *bias = weights + p->head_bias;
+	float start = known > 0 ? bias[0] : 0;
+	if (known == 0 || known >= end)
+		return;
+	for (uint32_t k = 1; k < known; k++)
+		start = bias[k] < start ? bias[k] : start;
+	if (l->spec.type == PATCH_CLASSIFICATION) {
+		double sum = 0;
+		for (uint32_t k = 0; k < known; k++)
+			sum += (double)bias[k];
+		start = (float)(sum / known - log1p((double)l->counts.labels));
+		for (size_t i = 0; i < d; i++) {
+			sum = 0;
+			for (uint32_t k = 0; k < known; k++)
+				sum += (double)rows[k * d + i];
+			for (uint32_t k = known; k < end; k++)
+				rows[k * d + i] = (float)(sum / known);
+		}
+	}
+	for (uint32_t k = known; k < end; k++)
+		bias[k] = start;
+}
+
+/* The live patch as a block of the student's table, in its units. */
 void learner_live_weights(const struct learner *l, float *out)
 {
 	const struct patch *live = l->live.patch;
@@ -20,11 +49,7 @@ void learner_live_weights(const struct learner *l, float *out)
 	float *bias = out + student->head_bias;
 	memset(out, 0, student->table.floats * sizeof *out);
 	patch_move_block(&live->table, &student->table, live->weights, out);
-	float least = live->classes > 0 ? bias[0] : 0;
-	for (uint32_t i = 1; i < live->classes; i++)
-		least = bias[i] < least ? bias[i] : least;
-	for (uint32_t i = live->classes; i < student->classes; i++)
-		bias[i] = least;
+	learner_start_rows(l, student, live->classes, student->classes, out);
 	if (l->spec.type != PATCH_REGRESSION)
 		return;
 	float *weight = out + student->head_weight;

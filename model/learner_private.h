@@ -121,6 +121,7 @@ enum status learner_train(struct learner *l, size_t count, uint64_t steps, struc
 
 /* learner_decide.c */
 enum status learner_anchor(struct learner *l, struct error *err) MUST_CHECK; /* the live patch in the student's units */
+void learner_start_rows(const struct learner *l, const struct patch *p, uint32_t known, uint32_t end, float *weights);
 void learner_live_weights(const struct learner *l, float *out);
 enum status learner_restart(struct learner *l, struct error *err) MUST_CHECK; /* the challenger, from the live patch */
 void learner_flagged(struct learner *l);                                      /* drift is, with this label */

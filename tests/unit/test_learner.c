@@ -235,6 +235,55 @@ static void labels_grow_within_bounds(void **state)
 	fixture_free(s);
 }
 
+/* What the challenger loses more than the live patch on an example of the next cut. */
+static double loss_of_a_challenge(struct stream *s)
+{
+	const struct learner_sums *sums = learner_metrics(s->learner)->whole;
+	const double before = sums[LEARNER_CHALLENGER].loss - sums[LEARNER_LIVE].loss;
+	for (size_t k = 0; k < CUT; k++)
+		fixture_example(s, k);
+	fixture_consume(s, LEARNER_STEPS);
+	return (sums[LEARNER_CHALLENGER].loss - sums[LEARNER_LIVE].loss - before) / CUT;
+}
+
+/* One label in thousands that nobody ever gives again, a slip of the pen. */
+static void a_stray_label_does_not_stop_learning(void **state)
+{
+	const struct learner_options o = fixture_options(PATCH_CLASSIFICATION);
+	const struct learner_decision back = { .verdict = LEARNER_REJECTED, .reason = LEARNER_WORSE };
+	struct stream *s = fixture_stream(&o, PATCH_CLASSIFICATION, 4);
+	struct error err;
+	fixture_run(s, 3200);
+	const uint64_t version = learner_live(s->learner)->version;
+	const size_t from = s->decision_count;
+	for (size_t k = 0; k < CUT; k++)
+		fixture_example(s, k);
+	s->examples[0].label = "slip";
+	fixture_consume(s, LEARNER_STEPS);
+	assert_int_equal(learner_apply(s->learner, &back, &err), STATUS_OK);
+	const double worse = loss_of_a_challenge(s);
+	if (!(worse < 0.001))
+		fail_msg("a challenger that begins as the live patch is worse by %g", worse);
+	fixture_run(s, 3200);
+	assert_int_equal(learner_live(s->learner)->classes, 5);
+	assert_true(learner_live(s->learner)->version > version + 10);
+	assert_int_equal(count_verdicts(s, from, LEARNER_REJECTED, LEARNER_WORSE), 0);
+	fixture_free(s);
+}
+
+static void a_class_that_comes_late_is_learnt(void **state)
+{
+	const struct learner_options o = fixture_options(PATCH_CLASSIFICATION);
+	struct stream *s = fixture_stream(&o, PATCH_CLASSIFICATION, 3);
+	fixture_run(s, 3200);
+	s->classes = 4;
+	fixture_run(s, 3200);
+	const double live = fixture_accuracy(s, FIRST);
+	if (!(live > 0.8))
+		fail_msg("accuracy %g of new ones", live);
+	fixture_free(s);
+}
+
 static void given_labels_do_not_grow(void **state)
 {
 	struct error err;
@@ -413,6 +462,8 @@ int main(void)
 		cmocka_unit_test(what_is_not_finite_is_dropped),
 		cmocka_unit_test(a_broken_challenger_starts_again),
 		cmocka_unit_test(labels_grow_within_bounds),
+		cmocka_unit_test(a_stray_label_does_not_stop_learning),
+		cmocka_unit_test(a_class_that_comes_late_is_learnt),
 		cmocka_unit_test(given_labels_do_not_grow),
 		cmocka_unit_test(regressions_and_rankings_are_learnt),
 		cmocka_unit_test(a_wild_value_is_no_end),
