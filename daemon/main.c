@@ -27,7 +27,7 @@ static const char usage[] =
 	"\n"
 	"Keeps a sequence for each user of a Kafka topic of interactions, and publishes each user's embedding by a "
 	"frozen\n"
-	"backbone to another, exactly once.\n"
+	"backbone, and scores by patches that a topic of labels trains, to another, exactly once.\n"
 	"\n"
 	"  --config FILE    run in the foreground with this configuration; logs go to stderr\n"
 	"  --check          check the configuration and the files that it names, opening no socket\n"

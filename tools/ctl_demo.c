@@ -319,8 +319,7 @@ enum status ctl_demo(int argc, char **argv, struct error *err)
 		"patches go live; half-way the\n"
 		"same people begin to answer differently. Metrics are of labels before they were "
 		"trained on, from the patches\n"
-		"topic, over 5 seconds; `unasked` is of the scores of users whose labels are "
-		"never sent. At the end every\n"
+		"topic, over 5 seconds; `unasked` is of the scores of users who never answer. At the end every\n"
 		"user's last update is checked. Times from event to update are of the last 10 "
 		"seconds. Ctrl-C leaves\n"
 		"nothing behind.\n",

@@ -352,14 +352,17 @@ static enum status run_export(int argc, char **argv, struct error *err)
 		{ "out", CTL_TEXT, true, &out, "FILE", "the patch, a safetensors file", 0, 0 },
 		CTL_OPTION_TIMEOUT(&c.timeout_ms),
 	};
-	const struct ctl_usage usage = { "patch export",
-					 "TASK",
-					 "Writes a version's bytes to a file: what `patch` of its record is the "
-					 "SHA-256 of, and score, evaluate\n"
-					 "and inspect read.\n",
-					 options,
-					 CTL_COUNT(options),
-					 1 };
+	const struct ctl_usage usage = {
+		"patch export",
+		"TASK",
+		"Writes a version's bytes to a file: what `patch` of its record is the "
+		"SHA-256 of, and score, evaluate\n"
+		"and inspect read. The topic keeps four: the live one, its predecessor and the "
+		"newest others.\n",
+		options,
+		CTL_COUNT(options),
+		1
+	};
 	const char *task;
 	int operands;
 	bool help;
@@ -428,7 +431,7 @@ static enum status await(struct patch_command *c, const char *task, uint64_t bef
 			return error_set(err, STATUS_UNAVAILABLE,
 					 "task %s: no learner has answered in %lld ms: is a peterd of group %s "
 					 "running? The request stands in topic %s and will be carried out by the "
-					 "next that is",
+					 "next that is, and that trains (learner.enabled)",
 					 task, (long long)c->timeout_ms, c->config->group, c->config->examples_topic);
 	}
 	return STATUS_OK;
@@ -468,14 +471,19 @@ static enum status run_rollback(int argc, char **argv, struct error *err)
 		{ "json", CTL_FLAG, false, &c.json, NULL, "the record as an object", 0, 0 },
 		CTL_OPTION_TIMEOUT(&c.timeout_ms),
 	};
-	const struct ctl_usage usage = { "patch rollback",
-					 "TASK",
-					 "Asks the learner to give the live version up for its predecessor, and waits "
-					 "for the record that it has.\n"
-					 "What learns goes on from the version that is live then.\n",
-					 options,
-					 CTL_COUNT(options),
-					 1 };
+	const struct ctl_usage usage = {
+		"patch rollback",
+		"TASK",
+		"Asks the learner to give the live version up for its predecessor, and waits "
+		"for the record that it has.\n"
+		"What learns goes on from the version that is live then. The predecessor, as patch "
+		"show names it, is not the\n"
+		"version just before: it stays for 512 labels at least, and the first one is the "
+		"identity patch.\n",
+		options,
+		CTL_COUNT(options),
+		1
+	};
 	return of_one_task(argc, argv, &usage, &c, rollback, err);
 }
 

@@ -198,7 +198,8 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 		  0, 0 },
 		{ "task", CTL_TEXT, false, &task, "NAME", "the labels' task, in place of a column", 0, 0 },
 		{ "numeric-labels", CTL_FLAG, false, &r.numeric, NULL,
-		  "labels are numbers; default: those of the configuration's regression tasks", 0, 0 },
+		  "labels are numbers; default: where the file of --config has the task, and it is a regression", 0,
+		  0 },
 		CTL_OPTION_CONFIG(&config_path),
 		{ "rate", CTL_REAL, false, &r.rate, "R", "records a second; default: as fast as it goes", 0, 0 },
 	};

@@ -218,18 +218,18 @@ static enum status run_put(int argc, char **argv, struct error *err)
 		CTL_OPTION_CONFIG(&p.command.config_path),
 		CTL_OPTION_TIMEOUT(&p.command.timeout_ms),
 	};
-	const struct ctl_usage usage = {
-		"task put",
-		"FILE...",
-		"Writes the definitions in the files to the tasks topic, once all of them are "
-		"found good. A file is YAML\n"
-		"with the keys of one task, or a list of tasks under `tasks`, see "
-		"peterd.conf(5); -: standard input. They\n"
-		"are served from their identity patches at once, and learnt from the labels topic.\n",
-		options,
-		CTL_COUNT(options),
-		FILES_MOST
-	};
+	const struct ctl_usage usage = { "task put",
+					 "FILE...",
+					 "Writes the definitions in the files to the tasks topic, once all of them are "
+					 "found good. A file is YAML\n"
+					 "with the keys of one task, or a list of tasks under `tasks`, see "
+					 "peterd.conf(5); -: standard input. They\n"
+					 "are served from their identity patches at once, and learnt from the labels "
+					 "topic. What does not fit the daemon's\n"
+					 "backbone it refuses with a line on its log.\n",
+					 options,
+					 CTL_COUNT(options),
+					 FILES_MOST };
 	int operands;
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);

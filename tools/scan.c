@@ -74,13 +74,17 @@ static enum status assign(struct scan *s, enum scan_from from, struct error *err
 	return status;
 }
 
-static enum status prepare(struct scan *s, const char *topic, enum scan_from from, struct error *err)
+static enum status prepare(struct scan *s, const struct config *config, const char *topic, enum scan_from from,
+			   struct error *err)
 {
 	enum status status = topics_partitions(s->reader, topic, TIMEOUT_MS, &s->partitions, err);
 	if (status)
 		return status;
 	if (s->partitions == 0)
-		return error_set(err, STATUS_CONFIG, "topic %s is missing", topic);
+		return error_set(err, STATUS_CONFIG,
+				 "topic %s is missing (or may not be described): peterctl topics create --config %s "
+				 "makes it",
+				 topic, config->path);
 	s->topic = strdup(topic);
 	s->stops = calloc((size_t)s->partitions, sizeof *s->stops);
 	for (int32_t i = 0; s->stops && i < s->partitions; i++)
@@ -97,7 +101,7 @@ enum status scan_open(const struct config *config, const char *topic, enum scan_
 	s->bounded = bounded;
 	enum status status = client_reader(config, &s->reader, err);
 	if (!status)
-		status = prepare(s, topic, from, err);
+		status = prepare(s, config, topic, from, err);
 	if (status) {
 		scan_close(s);
 		return status;
