@@ -1,9 +1,11 @@
 """Many tasks at once, added and removed while it runs, one of them failing all the time: the others do not notice."""
 import collections
+import re
 import time
 
 import lineage
 from audience import KEEP, Audience
+from daemon import run
 from lineage import put_tasks
 from registry import scenario
 from scenarios.labels import await_labels
@@ -83,3 +85,19 @@ def learning_tasks(site):
     assert sizes[-1] - sizes[0] <= 24, f"resident after each turn: {[round(s) for s in sizes]} MB"
     site.note(f"{len(PASSING) + 4} tasks; {failed} labels that explode, {broken['labels_dropped']} dropped; resident "
               + " ".join(f"{s:.0f}" for s in sizes) + " MB after each turn")
+
+
+@scenario(timeout_s=150)
+def learning_demo(site):
+    """The demonstration in short, elsewhere than on a terminal: every task goes live, and its scores come back."""
+    seconds = site.size(24, 90)
+    done = run([site.peterctl, "demo", "--bootstrap", site.bootstrap, "--seconds", str(seconds)], timeout=2 * seconds + 90)
+    assert done.returncode == 0, f"{done.returncode} {done.stdout[-1500:]} {done.stderr[-500:]}"
+    summary = done.stdout[done.stdout.index("\nSummary"):]
+    for task, metric in (("segment", "accuracy"), ("offer", "MRR@5"), ("age", "RMSE")):
+        text = summary[summary.index(f"\n  {task} "):]
+        unasked, = re.search(r"of users who never answer: (\S+)", text).groups()
+        trained, version = map(int, re.search(r"(\d+) trained on; live: version (\d+)", text).groups())
+        assert trained > 50 and version > 1 and float(unasked) > 0, text
+        site.note(f"{task}: {trained} labels, version {version}, {metric} {unasked} of users who never answer")
+    assert " promoted v2 " in done.stdout and "planted drift" in done.stdout, done.stdout[-3000:]
