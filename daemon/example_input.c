@@ -45,7 +45,8 @@ static bool is_text(struct slice s, const char *text)
 	return s.length == strlen(text) && memcmp(s.data, text, s.length) == 0;
 }
 
-bool example_input_fits(const struct served_task *task, const struct example *example)
+bool example_input_fits(const struct served_task *task, const struct learner_setup *setup,
+			const struct example *example)
 {
 	switch (example->kind) {
 	case EXAMPLE_TEXT:
@@ -53,7 +54,7 @@ bool example_input_fits(const struct served_task *task, const struct example *ex
 	case EXAMPLE_NUMBER:
 		return task->spec.type == PATCH_REGRESSION;
 	case EXAMPLE_ROLLBACK:
-		return is_text(example->definition, task->hash);
+		return is_text(example->definition, task->hash) && is_text(example->backbone, setup->lineage.backbone);
 	default:
 		return true;
 	}

@@ -20,8 +20,9 @@ struct taken_example {
 };
 
 /* Whether it is for the task as it is defined now: labels of the kind that it predicts, forgets, requests about this
- * definition. */
-bool example_input_fits(const struct served_task *task, const struct example *example);
+ * lineage. */
+bool example_input_fits(const struct served_task *task, const struct learner_setup *setup,
+			const struct example *example);
 
 /* An example that fits, read at this offset. Errors: STATUS_DATA (its events are damaged), STATUS_MEMORY. */
 enum status example_input_take(struct example_input *in, const struct served_task *task,

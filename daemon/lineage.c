@@ -82,7 +82,9 @@ static void end_refill(struct lineage *l)
 enum status lineage_take(struct lineage *l, int64_t offset, const struct example *example, struct error *err)
 {
 	struct taken_example taken;
-	if (offset < l->read_offset || (l->filled && offset < l->next_offset) || !example_input_fits(l->task, example))
+	if (offset < l->read_offset || (l->filled && offset < l->next_offset) ||
+	    !example_input_fits(l->task, &l->setup, example) ||
+	    (example->kind == EXAMPLE_ROLLBACK && example->timestamp_ms < l->created_ms))
 		return STATUS_OK;
 	if (make_room(l, err) != STATUS_OK)
 		return err->status;
@@ -175,6 +177,7 @@ enum status lineage_begin_anew(struct lineage *l, struct error *err)
 {
 	struct buffer bytes = { 0 };
 	const int64_t now_ms = clock_wall_ms();
+	l->created_ms = now_ms;
 	learner_free(l->learner);
 	l->learner = NULL;
 	enum status status = learner_new(&l->setup.options, &l->setup.lineage, now_ms, &l->learner, err);

@@ -45,7 +45,8 @@ struct lineage {
 	int64_t low, high;   /* where examples begin and end */
 	bool lagging;        /* behind the others of its partition */
 	bool rewind;         /* reading is to start again at read_offset: the lane's to do */
-	bool failed;         /* it cannot be learnt, which has been said */
+	int64_t created_ms; /* wall clock: when it was created here; requests that are older mean another one. 0: not here */
+	bool failed;        /* it cannot be learnt, which has been said */
 
 	struct taken_example *waiting; /* [waiting_count] from waiting_first on */
 	size_t waiting_first, waiting_count, waiting_capacity;

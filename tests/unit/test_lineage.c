@@ -1,5 +1,6 @@
 /* A lineage in the learner lane over a topic that is a table in memory: what it is after being opened again, from any point,
  * and what it does with examples that are gone, foreign, or too many. */
+#include "base/clock.h"
 #include "lineage_fixture.h"
 
 /* One round: works, and writes. */
@@ -192,7 +193,8 @@ static void ask_for_rollback(struct lineage *l, int64_t offset)
 	const struct example request = { .kind = EXAMPLE_ROLLBACK,
 					 .task = text("hue"),
 					 .definition = text(task_of("hue")->hash),
-					 .backbone = text(backbone_hash(fx.backbone)) };
+					 .backbone = text(backbone_hash(fx.backbone)),
+					 .timestamp_ms = clock_wall_ms() + 1 };
 	assert_int_equal(lineage_take(l, offset, &request, &err), STATUS_OK);
 }
 
@@ -202,6 +204,14 @@ static void a_person_rolls_back(void **state)
 	struct lineage *first = open_lineage("hue");
 	live(first, 0, 200, 20);
 	const uint64_t before = learner_predecessor(first->learner)->version;
+	const struct example elsewhere = { .kind = EXAMPLE_ROLLBACK,
+					   .task = text("hue"),
+					   .definition = text(task_of("hue")->hash),
+					   .backbone = text("another"),
+					   .timestamp_ms = clock_wall_ms() + 1 };
+	struct error err;
+	assert_int_equal(lineage_take(first, fx.examples[199].offset + 1, &elsewhere, &err), STATUS_OK);
+	assert_int_equal(first->waiting_count, 0); /* it means another lineage */
 	hand(first, 200);
 	ask_for_rollback(first, fx.examples[200].offset + 1);
 	hand(first, 201);

@@ -110,6 +110,7 @@ def patches_by_people(site):
     assert said["patch"] == newest["predecessor"] and said["gate"]["parent"] == newest["version"]
     assert said["labels_trained"] == newest["labels_trained"]
     assert patches.live("colour")[1] == said and patches.export("colour")[1] == newest["predecessor"]
+    does(patches.command("verify", "colour"))
     deadline = time.monotonic() + 10
     while daemon.metric("peterd_patch_version", task="colour") != said["version"]:
         assert time.monotonic() < deadline, f"version {daemon.metric('peterd_patch_version', task='colour')} serves on"
