@@ -47,6 +47,7 @@ struct lineage {
 	bool rewind;         /* reading is to start again at read_offset: the lane's to do */
 	int64_t created_ms; /* wall clock: when it was created here; requests that are older mean another one. 0: not here */
 	bool failed;        /* it cannot be learnt, which has been said */
+	bool differs;       /* what was done again has other bytes, and it was said */
 
 	struct taken_example *waiting; /* [waiting_count] from waiting_first on */
 	size_t waiting_first, waiting_count, waiting_capacity;

@@ -110,9 +110,19 @@ static enum status recreate(struct lineage *l, const struct patch_entry *entry, 
 	return status;
 }
 
+/* The lineage goes on from what is older, but whoever keeps the topic should know. */
+static void note_damage(const struct lineage *l, const struct patch_entry *entry)
+{
+	for (uint32_t i = PATCH_VERSION_SLOTS; i < PATCH_SLOTS; i++)
+		if (entry->slots[i].state == PATCH_SLOT_BROKEN)
+			log_warning("task %s: a checkpoint on topic %s is damaged: slot %u: %s", l->setup.lineage.task,
+				    l->ctx->config->patches_topic, i, entry->slots[i].reason);
+}
+
 static enum status resume(struct lineage *l, const struct patch_entry *entry, struct error *err)
 {
 	const struct patch_record *base = NULL;
+	note_damage(l, entry);
 	enum status status = restore(l, entry, &base, err);
 	if (status == STATUS_DATA)
 		status = recreate(l, entry, &base, err);
@@ -223,8 +233,12 @@ static enum status repeat_decision(struct lineage *l, const struct patch_record 
 	buffer_free(&bytes);
 	const char *hash = learner_live(l->learner)->hash;
 	if (status == STATUS_OK && strcmp(hash, r->patch) != 0) {
-		log_warning("task %s: version %llu, done again, is %.12s, not %.12s: another kind of processor?",
-			    l->setup.lineage.task, (unsigned long long)r->version, hash, r->patch);
+		if (!l->differs)
+			log_warning(
+				"task %s: version %llu, done again, is %.12s, not %.12s, and so may be those after it: "
+				"another kind of processor, or of peterd?",
+				l->setup.lineage.task, (unsigned long long)r->version, hash, r->patch);
+		l->differs = true;
 		learner_name_live(l->learner, r->patch);
 	}
 	return status;

@@ -174,6 +174,10 @@ static enum status choose(struct live_patches *l, struct live *live, const struc
 	bool ours = newest && strcmp(newest->definition, live->task->hash) == 0 &&
 		    strcmp(newest->backbone, backbone_hash(l->backbone)) == 0;
 	enum status status = ours ? follow(l, live, entry, ret_changed, err) : STATUS_OK;
+	if (status == STATUS_OK && ours && !live->patch && live->refused[0] == '\0')
+		log_warning("task %s: topic %s does not have the bytes of version %" PRIu64
+			    " (%.12s): the identity patch serves",
+			    live->task->definition.name, l->config->patches_topic, newest->version, newest->patch);
 	if (status == STATUS_OK && (!live->patch || (!ours && !live->identity)))
 		status = begin(l, live, ret_changed, err);
 	return status;
