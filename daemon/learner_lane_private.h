@@ -31,6 +31,7 @@ struct learner_lane {
 	struct example_input *input;
 	struct task_set *tasks; /* held; NULL before the first */
 	uint64_t tasks_version;
+	unsigned misses; /* whole reads of the patches topic in a row that lacked records */
 
 	/* Of one session: from joining the group to leaving it. */
 	rd_kafka_t *consumer, *producer;
