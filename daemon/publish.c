@@ -154,21 +154,49 @@ static enum status log_owed(struct publisher *p, struct batch *batch, struct use
 	return log_change(p, batch, u->shard, contents(&p->key), value, err);
 }
 
-/* An update that no broker would take goes out without its scores: the label vocabulary of a task has outgrown it. */
+static void tell_outgrown(struct publisher *p, const struct update_score *gone)
+{
+	if (!p->scores_outgrown)
+		log_warning("task %.*s: an update has no room for the scores of its %zu labels beside the others' "
+			    "(message.max.bytes): updates that are too large go out without them",
+			    (int)gone->task.length, (const char *)gone->task.data, gone->count);
+	p->scores_outgrown = true;
+}
+
+/* Takes the task with the most values out of the update's scores, for whose labels a message has no room. `kept`: room for them
+ * all. */
+static void drop_widest(struct publisher *p, struct update *update, struct update_score *kept)
+{
+	size_t widest = 0;
+	for (size_t i = 1; i < update->scores_count; i++)
+		if (update->scores[i].count > update->scores[widest].count)
+			widest = i;
+	tell_outgrown(p, &update->scores[widest]);
+	memmove(kept, update->scores, update->scores_count * sizeof *kept);
+	update->scores_count--;
+	memmove(kept + widest, kept + widest + 1, (update->scores_count - widest) * sizeof *kept);
+	update->scores = kept;
+}
+
+static bool fits(const struct publisher *p, const struct update *update)
+{
+	return update->scores_count == 0 || p->record.length + OVERHEAD_BYTES <= p->update_bytes;
+}
+
+/* An update that no broker would take goes out without the scores that make it so large. */
 static void encode_update(struct publisher *p, struct update *update)
 {
+	struct update_score *kept = NULL;
 	buffer_clear(&p->record);
 	update_encode(update, &p->record);
-	if (p->record.failed || update->scores_count == 0 || p->record.length + OVERHEAD_BYTES <= p->update_bytes)
-		return;
-	if (!p->scores_outgrown)
-		log_warning("updates with scores of %zu bytes are larger than message.max.bytes allows: they go out "
-			    "without them",
-			    p->record.length);
-	p->scores_outgrown = true;
-	update->scores_count = 0;
-	buffer_clear(&p->record);
-	update_encode(update, &p->record);
+	if (!p->record.failed && !fits(p, update))
+		p->record.failed = !(kept = calloc(update->scores_count, sizeof *kept));
+	while (!p->record.failed && !fits(p, update)) {
+		drop_widest(p, update, kept);
+		buffer_clear(&p->record);
+		update_encode(update, &p->record);
+	}
+	free(kept);
 }
 
 /* Of the i-th of the users that were embedded, and scored, last. */
