@@ -212,7 +212,8 @@ static void a_full_queue_is_drained(void **state)
 	config_free(p.config);
 	int length = snprintf(text, sizeof text,
 			      "backbone: b\nstate_dir: s\nkafka: {bootstrap.servers: \"%s\", "
-			      "queue.buffering.max.kbytes: 1000, message.max.bytes: 100000, batch.size: 100000}\n",
+			      "queue.buffering.max.kbytes: 1000, message.max.bytes: 100000, batch.size: 2000000, "
+			      "linger.ms: 200}\n", /* nothing goes out before the queue is full */
 			      broker_servers(p.broker));
 	assert_int_equal(config_parse("test.yaml", text, (size_t)length, &p.config, &err), STATUS_OK);
 	open_writer(&p);
