@@ -11,7 +11,7 @@
 enum {
 	LINEAGES_AT_MOST = 32, /* of one transaction: the offsets' metadata name them all, in at most 4096 bytes */
 	CALL_MS = 1000,        /* a blocking call returns this often, and is resumed */
-	DELIVERY_US = 20000000,
+	DELIVERY_US = 50000000,
 	REPORTS_MS = 20,
 	ENTRY_BYTES = PATCH_NAME_AT_MOST + 24,
 };

@@ -11,11 +11,12 @@
 #include <string.h>
 
 enum {
-	SIDE_CUT = 1024,     /* fresh examples of one, which take some 10 ms */
-	INSIDE_CUT = 64,     /* likewise of patches that need the trunk: 50 to 800 ms */
-	FULL_CUTS = 8,       /* that wait, before no more are taken */
-	BEHIND_CUTS = 2,     /* more wait: it is behind, */
-	BEHIND_AGES = 60,    /* and for so many times max_age_ms, before training is cut short */
+	SIDE_CUT = 1024,  /* fresh examples of one, which take some 10 ms */
+	INSIDE_CUT = 64,  /* likewise of patches that need the trunk: 50 to 800 ms */
+	FULL_CUTS = 8,    /* that wait, before no more are taken */
+	BEHIND_CUTS = 2,  /* more wait: it is behind, */
+	BEHIND_AGES = 60, /* and for so many times max_age_ms, before training is cut short */
+	PATCH_BYTES_PER_US = 10,
 	DECISIONS = 8,       /* in a row after one cut */
 	CUTS_AT_MOST = 1000, /* of one record */
 	CHECKPOINT_US = 60000000,
@@ -235,8 +236,10 @@ static enum status note_decision(struct lineage *l, const struct learner_decisio
 	l->record.has_gate = true;
 	l->record.gate = decision_gate(d);
 	count_decision(l, d->verdict);
-	if (d->verdict == LEARNER_PROMOTED)
+	if (d->verdict == LEARNER_PROMOTED) {
 		status = lineage_name_live(l, &bytes, err);
+		l->quiet_until_us = clock_monotonic_us() + (int64_t)bytes.length / PATCH_BYTES_PER_US;
+	}
 	if (status == STATUS_OK)
 		status = close_record(l, decision_kind(d->verdict), d->verdict == LEARNER_PROMOTED ? &bytes : NULL,
 				      d->time_ms, err);
@@ -244,9 +247,15 @@ static enum status note_decision(struct lineage *l, const struct learner_decisio
 	return status;
 }
 
+/* Versions go out at PATCH_BYTES_PER_US at most, whatever the cadence: every process reads each of them. */
+static bool may_decide(const struct lineage *l)
+{
+	return clock_monotonic_us() >= l->quiet_until_us;
+}
+
 static enum status decide(struct lineage *l, struct error *err)
 {
-	for (int i = 0; i < DECISIONS; i++) {
+	for (int i = 0; i < DECISIONS && may_decide(l); i++) {
 		struct learner_decision d;
 		enum status status = learner_decide(l->learner, clock_wall_ms(), &d, err);
 		if (status != STATUS_OK || d.verdict == LEARNER_NOTHING)

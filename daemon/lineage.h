@@ -61,6 +61,7 @@ struct lineage {
 	bool dirty;                 /* it says more than was written */
 	struct lineage_write *writes;
 	size_t write_count, write_capacity;
+	int64_t quiet_until_us;     /* monotonic: nothing is decided before */
 	int64_t behind_us;          /* monotonic: since when too many examples wait; 0: they do not */
 	int64_t checkpoint_us;      /* monotonic: of the last one */
 	uint64_t checkpoint_labels; /* consumed then */

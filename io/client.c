@@ -17,8 +17,9 @@ enum {
 	LANE_PRODUCER = 2,
 	READER = 4,
 	PRODUCER = 8,
+	LEARNER_PRODUCER = 16,
 	CONSUMERS = LANE_CONSUMER | READER,
-	PRODUCERS = LANE_PRODUCER | PRODUCER,
+	PRODUCERS = LANE_PRODUCER | LEARNER_PRODUCER | PRODUCER,
 	ALL = CONSUMERS | PRODUCERS,
 };
 
@@ -37,6 +38,8 @@ static const struct setting defaults[] = {
 	/* a process that died holds its partitions this long, and its open transaction holds every reader */
 	{ "session.timeout.ms", "10000", LANE_CONSUMER },
 	{ "transaction.timeout.ms", "10000", LANE_PRODUCER },
+	/* a checkpoint may be hundreds of megabytes, and who reads patches can wait */
+	{ "transaction.timeout.ms", "60000", LEARNER_PRODUCER },
 	/* above these a fetcher sleeps up to a second: more than a lane works off in that time */
 	{ "queued.min.messages", "200000", CONSUMERS },
 	{ "queued.max.messages.kbytes", "32768", CONSUMERS },
@@ -64,7 +67,7 @@ static const struct setting fixed[] = {
 	{ "partition.assignment.strategy", "cooperative-sticky", LANE_CONSUMER },
 	{ "enable.idempotence", "true", PRODUCERS },
 	{ "partitioner", "murmur2_random", PRODUCERS },
-	{ "delivery.report.only.error", "false", LANE_PRODUCER },
+	{ "delivery.report.only.error", "false", LANE_PRODUCER | LEARNER_PRODUCER },
 	{ "delivery.report.only.error", "true", PRODUCER },
 };
 
@@ -368,7 +371,7 @@ enum status client_learner_producer(const struct config *config, rd_kafka_t **re
 	char name[NAME_BYTES];
 	enum status status =
 		check_length(snprintf(name, sizeof name, "%s/%s/learner", config->group, config->instance), err);
-	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, 0, ret, err) : status;
+	return status == STATUS_OK ? open_lane(config, LEARNER_PRODUCER, NULL, name, 0, ret, err) : status;
 }
 
 static enum status open_reader(const struct config *config, const char *wait_ms, rd_kafka_t **ret, struct error *err)

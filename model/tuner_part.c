@@ -190,6 +190,15 @@ static void drop(const struct tuner *t, struct tuner_part *part, size_t n, struc
 	}
 }
 
+/* Of which the highest-scored is the hard negative: as many as there are other classes are nearly all of them. */
+static uint32_t draws(const struct tuner *t)
+{
+	const uint32_t others = t->patch->classes > 2 ? t->patch->classes - 1 : 1;
+	if (t->options.loss != TUNER_HARD)
+		return 1;
+	return t->options.negatives < others ? t->options.negatives : others;
+}
+
 static double run_loss(const struct tuner *t, struct tuner_part *part, size_t n, struct random_stream *random,
 		       const struct loss_gradient *gradient)
 {
@@ -205,8 +214,7 @@ static double run_loss(const struct tuner *t, struct tuner_part *part, size_t n,
 	if (loss == TUNER_SAMPLED)
 		return loss_sampled_softmax(&head, n, h, part->targets, part->weights, LOSS_UNIFORM, 0,
 					    t->options.negatives, random, part->scratch, gradient);
-	loss_draw_negatives(&head, n, h, part->targets, loss == TUNER_HARD ? t->options.negatives : 1, random,
-			    part->negatives);
+	loss_draw_negatives(&head, n, h, part->targets, draws(t), random, part->negatives);
 	if (loss == TUNER_BCE)
 		return loss_bce(&head, n, h, part->targets, part->negatives, part->weights, gradient);
 	return loss_bpr(&head, n, h, part->targets, part->negatives, part->weights, gradient);
