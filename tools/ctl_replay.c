@@ -6,6 +6,7 @@
 #include "io/events_file.h"
 #include "io/interaction.h"
 #include "io/label.h"
+#include "io/task_topic.h"
 #include "io/topics.h"
 #include "tools/command_files.h"
 #include "tools/feed.h"
@@ -14,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { TIMEOUT_MS = 10000 };
 
 struct replay {
 	const struct config *config;
@@ -24,7 +27,8 @@ struct replay {
 	struct labels_row label;
 	bool more_events; /* `event` holds the next row */
 	bool more_labels;
-	bool numeric; /* labels are numbers whatever the configuration says of their task */
+	bool numeric;             /* labels are numbers whatever is known of their task */
+	struct task_topic *tasks; /* NULL: there is no such topic, or no labels */
 	int64_t newest_ms;
 	int64_t sent_events;
 	int64_t sent_labels;
@@ -81,16 +85,24 @@ static enum status send_event(struct replay *r, struct error *err)
 	return next_event(r, err);
 }
 
-/* Regression targets are numbers, everything else is text. */
+static bool is_regression(const struct config_task *task)
+{
+	return task->type && !strcmp(task->type, "regression");
+}
+
+/* Regression targets are numbers, everything else is text. Of tasks on the topic and in the file the topic wins. */
 static bool is_number(const struct replay *r)
 {
+	const struct task_entry *entry = r->tasks ? task_table_find(task_topic_table(r->tasks), r->label.task) : NULL;
 	if (r->numeric)
 		return true;
+	if (entry && entry->defined)
+		return is_regression(&entry->task);
 	for (size_t i = 0; i < r->config->tasks_count; i++) {
 		const struct config_task *task = &r->config->tasks[i];
 		if (strlen(task->name) == r->label.task.length &&
 		    !memcmp(task->name, r->label.task.data, r->label.task.length))
-			return task->type && !strcmp(task->type, "regression");
+			return is_regression(task);
 	}
 	return false;
 }
@@ -144,24 +156,28 @@ static enum status send_all(struct replay *r, struct error *err)
 	return status;
 }
 
-static enum status check_topics(const struct replay *r, struct error *err)
+static enum status look_at_topics(struct replay *r, struct error *err)
 {
 	struct topics topics;
 	if (r->events && r->config->interactions_schema[0])
 		return config_fault(r->config, "interactions.schema", err,
 				    "replay writes peterd's own Interaction, which this schema does not read; leave it "
 				    "empty for a topic that replay fills");
-	enum status status = topics_read(r->config, 10000, &topics, err);
+	enum status status = topics_read(r->config, TIMEOUT_MS, &topics, err);
 	for (enum topic topic = TOPIC_INTERACTIONS; topic <= TOPIC_LABELS && !status; topic++)
 		if (topics.partitions[topic] == 0 &&
 		    (topic == TOPIC_INTERACTIONS ? r->events != NULL : r->labels != NULL))
 			status = error_set(err, STATUS_CONFIG, "topic %s is missing", topic_name(r->config, topic));
+	if (!status && r->labels && topics.partitions[TOPIC_TASKS] > 0)
+		status = task_topic_open(r->config, TIMEOUT_MS, &r->tasks, err);
+	if (!status && r->tasks)
+		status = task_topic_catch_up(r->tasks, TIMEOUT_MS, err);
 	return status;
 }
 
 static enum status replay(struct replay *r, struct error *err)
 {
-	enum status status = check_topics(r, err);
+	enum status status = look_at_topics(r, err);
 	if (!status)
 		status = feed_open(r->config, &r->feed, err);
 	if (status)
@@ -198,8 +214,8 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 		  0, 0 },
 		{ "task", CTL_TEXT, false, &task, "NAME", "the labels' task, in place of a column", 0, 0 },
 		{ "numeric-labels", CTL_FLAG, false, &r.numeric, NULL,
-		  "labels are numbers; default: where the file of --config has the task, and it is a regression", 0,
-		  0 },
+		  "labels are numbers; default: where the topic, or the file of --config, has the task as a regression",
+		  0, 0 },
 		CTL_OPTION_CONFIG(&config_path),
 		{ "rate", CTL_REAL, false, &r.rate, "R", "records a second; default: as fast as it goes", 0, 0 },
 	};
@@ -234,6 +250,7 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 	if (!status)
 		status = replay(&r, err);
 	feed_close(r.feed);
+	task_topic_close(r.tasks);
 	labels_file_close(r.labels);
 	events_file_close(r.events);
 	config_free(config);
