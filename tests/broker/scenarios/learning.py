@@ -70,9 +70,10 @@ def prepare(site, seed):
 
 @scenario(timeout_s=150)
 def learning_exactly_once(site):
-    """A running daemon, and then kill -9 again and again in the middle of training, every third transaction aborted."""
+    """A running daemon, and then kill -9 again and again in the middle of training; every third transaction of the lane is aborted,
+    and every seventh of the learner, which then opens its lineages from the topics again."""
     backbone = prepare(site, 50)
-    daemon = site.daemon(backbone, env={"PETERD_TEST_ABORT_EVERY": "3"}, sequences=KEEP)
+    daemon = site.daemon(backbone, env={"PETERD_TEST_ABORT_EVERY": "3", "PETERD_TEST_LEARNER_ABORT_EVERY": "7"}, sequences=KEEP)
     put_tasks(site, daemon, TASKS)
     feeding = Feeding(site.audience, KINDS, 150)
     feeding.start()
@@ -86,6 +87,7 @@ def learning_exactly_once(site):
     finish(site, daemon)
     found = lineage.examples(site)
     assert max(counted(found).values()) == 1
+    assert "learner: fault injection: back to what is committed" in daemon.log()
     daemon.stopped_well()
     check_lineages(site, daemon, found)
     check_forgery(site, daemon, "colour")
