@@ -171,8 +171,9 @@ static enum status put_task(struct bench *b, const struct script *s, struct erro
 
 /* ---- what comes back ---- */
 
-static enum status take_label(struct bench *b, const rd_kafka_message_t *message, struct error *err)
+static enum status take_label(void *arg, const rd_kafka_message_t *message, struct error *err)
 {
+	struct bench *b = arg;
 	rd_kafka_timestamp_type_t type;
 	struct appended *a = &b->appended[message->partition];
 	int64_t *ms = one_more((void **)&a->ms, a->count, &a->room, sizeof *a->ms);
@@ -191,8 +192,9 @@ static struct task *find_task(struct bench *b, const void *name, size_t length)
 	return NULL;
 }
 
-static enum status take_example(struct bench *b, const rd_kafka_message_t *message, struct error *err)
+static enum status take_example(void *arg, const rd_kafka_message_t *message, struct error *err)
 {
+	struct bench *b = arg;
 	struct example example;
 	struct task *task = find_task(b, message->key, message->key_len);
 	enum status status = example_decode((struct slice){ message->payload, message->len }, &example, err);
@@ -232,8 +234,9 @@ static void see_score(struct bench *b, const struct update_score *score, int64_t
 		task->versions[task->unseen++].seen_ms = now_ms;
 }
 
-static enum status take_update(struct bench *b, const rd_kafka_message_t *message, struct error *err)
+static enum status take_update(void *arg, const rd_kafka_message_t *message, struct error *err)
 {
+	struct bench *b = arg;
 	struct update update;
 	const int64_t now_ms = clock_wall_ms();
 	buffer_clear(&b->floats);
@@ -249,23 +252,6 @@ static enum status take_update(struct bench *b, const rd_kafka_message_t *messag
 	return STATUS_OK;
 }
 
-static enum status drain(struct bench *b, struct scan *scan, int wait_ms,
-			 enum status (*take)(struct bench *b, const rd_kafka_message_t *message, struct error *err),
-			 struct error *err)
-{
-	for (int i = 0; i < MOST_A_ROUND; i++) {
-		rd_kafka_message_t *message;
-		enum status status = scan_next(scan, i ? 0 : wait_ms, &message, err);
-		if (status || !message)
-			return status;
-		status = take(b, message, err);
-		rd_kafka_message_destroy(message);
-		if (status)
-			return status;
-	}
-	return STATUS_OK;
-}
-
 /* Versions before updates: one that an update names must be known. */
 static enum status look(struct bench *b, struct error *err)
 {
@@ -278,11 +264,11 @@ static enum status look(struct bench *b, struct error *err)
 			status = take_record(b, change.entry, err);
 	}
 	if (!status)
-		status = drain(b, b->labels_read, 0, take_label, err);
+		status = scan_drain(b->labels_read, 0, take_label, b, err);
 	if (!status)
-		status = drain(b, b->examples, 0, take_example, err);
+		status = scan_drain(b->examples, 0, take_example, b, err);
 	if (!status)
-		status = drain(b, b->updates, 1, take_update, err);
+		status = scan_drain(b->updates, 1, take_update, b, err);
 	return status ? status : feed_poll(b->feed, err);
 }
 

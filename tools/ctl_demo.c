@@ -82,8 +82,9 @@ static enum status send_label(struct demo *d, struct error *err)
 	return demo_tasks_ask(d->tasks, d->feed, user, d->newest_ms + 1, err);
 }
 
-static enum status take_interaction(struct demo *d, const rd_kafka_message_t *message, struct error *err)
+static enum status take_interaction(void *arg, const rd_kafka_message_t *message, struct error *err)
 {
+	struct demo *d = arg;
 	uint32_t user;
 	struct slice key = { message->key, message->key_len };
 	(void)err;
@@ -92,8 +93,9 @@ static enum status take_interaction(struct demo *d, const rd_kafka_message_t *me
 	return STATUS_OK;
 }
 
-static enum status take_update(struct demo *d, const rd_kafka_message_t *message, struct error *err)
+static enum status take_update(void *arg, const rd_kafka_message_t *message, struct error *err)
 {
+	struct demo *d = arg;
 	struct update update;
 	uint32_t user;
 	struct slice value = { message->payload, message->len };
@@ -110,31 +112,13 @@ static enum status take_update(struct demo *d, const rd_kafka_message_t *message
 	return status;
 }
 
-/* Takes what has come; waits for the first of it at most wait_ms. */
-static enum status drain(struct demo *d, struct scan *scan, int wait_ms,
-			 enum status (*take)(struct demo *d, const rd_kafka_message_t *message, struct error *err),
-			 struct error *err)
-{
-	for (int i = 0; i < MOST_A_ROUND; i++) {
-		rd_kafka_message_t *message;
-		enum status status = scan_next(scan, i ? 0 : wait_ms, &message, err);
-		if (status || !message)
-			return status;
-		status = take(d, message, err);
-		rd_kafka_message_destroy(message);
-		if (status)
-			return status;
-	}
-	return STATUS_OK;
-}
-
 static enum status look(struct demo *d, struct error *err)
 {
 	enum status status = child_check(site_daemon(d->site), err);
 	if (!status)
-		status = drain(d, d->interactions, 0, take_interaction, err);
+		status = scan_drain(d->interactions, 0, take_interaction, d, err);
 	if (!status)
-		status = drain(d, d->updates, WAIT_MS, take_update, err);
+		status = scan_drain(d->updates, WAIT_MS, take_update, d, err);
 	if (!status)
 		status = feed_poll(d->feed, err);
 	if (!status)

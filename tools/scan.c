@@ -180,6 +180,21 @@ enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, str
 	return status;
 }
 
+enum status scan_drain(struct scan *s, int wait_ms, scan_take_fn take, void *arg, struct error *err)
+{
+	for (int i = 0; i < SCAN_MOST; i++) {
+		rd_kafka_message_t *message;
+		enum status status = scan_next(s, i ? 0 : wait_ms, &message, err);
+		if (status || !message)
+			return status;
+		status = take(arg, message, err);
+		rd_kafka_message_destroy(message);
+		if (status)
+			return status;
+	}
+	return STATUS_OK;
+}
+
 bool scan_ended(const struct scan *s)
 {
 	return s->ended_count == s->partitions;

@@ -25,6 +25,12 @@ void scan_close(struct scan *s); /* NULL is fine */
 /* The next record, or NULL where none came in wait_ms. Errors: STATUS_UNAVAILABLE for what does not pass by itself. */
 enum status scan_next(struct scan *s, int wait_ms, rd_kafka_message_t **ret, struct error *err) MUST_CHECK;
 
+/* Hands over what has come, at most SCAN_MOST records; waits for the first of them at most wait_ms. Errors: those of scan_next and
+ * of `take`. */
+enum { SCAN_MOST = 2000 };
+typedef enum status (*scan_take_fn)(void *arg, const rd_kafka_message_t *message, struct error *err);
+enum status scan_drain(struct scan *s, int wait_ms, scan_take_fn take, void *arg, struct error *err) MUST_CHECK;
+
 bool scan_ended(const struct scan *s); /* a bounded scan has read everything */
 
 int32_t scan_partitions(const struct scan *s);

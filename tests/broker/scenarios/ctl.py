@@ -200,12 +200,14 @@ def processes_in(folder):
 @scenario(timeout_s=120)
 def ctl_demo_stopped(site):
     """Ctrl-C at any moment of the demo: exit 0, nothing left running, no file left, no topic left."""
+    ours = []
     for number, wait in ((signal.SIGINT, 0), (signal.SIGINT, 0.3), (signal.SIGTERM, 0.8), (signal.SIGINT, 1.5),
                          (signal.SIGINT, 5)):
-        for arguments in ((), ("--bootstrap", site.bootstrap)):
+        for arguments in ((), ("--bootstrap", site.bootstrap)):  # another scenario may run a demo on the same broker
             folder = tempfile.mkdtemp(dir=site.folder)
             demo = subprocess.Popen([site.peterctl, "demo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                     text=True, env={**os.environ, "TMPDIR": folder}, preexec_fn=die_with_parent)
+            ours.append(f"peterd-demo-{demo.pid}-")
             try:
                 while not os.listdir(folder):  # before that there is nothing to leave behind
                     time.sleep(0.01)
@@ -217,5 +219,5 @@ def ctl_demo_stopped(site):
             assert demo.returncode == 0, f"stopped after {wait} s: exit {demo.returncode}: {said}"
             assert not os.listdir(folder), f"stopped after {wait} s, left: {os.listdir(folder)}"
             assert not processes_in(folder), f"stopped after {wait} s, still running: {processes_in(folder)}"
-    left = [t for t in topics.admin(site.bootstrap).list_topics(timeout=10).topics if t.startswith("peterd-demo-")]
+    left = [t for t in topics.admin(site.bootstrap).list_topics(timeout=10).topics if t.startswith(tuple(ours))]
     assert not left, f"topics left: {left}"
