@@ -102,9 +102,10 @@ static enum status load_backbone(struct parts *p, struct error *err)
 static enum status check_tasks(const struct parts *p, struct error *err)
 {
 	const struct config *c = p->config;
+	const struct task_fit fit = { p->backbone, c->sequences_keep };
 	for (size_t i = 0; i < c->tasks_count; i++) {
 		const struct config_task *task = &c->tasks[i];
-		enum status s = task_fits(task, p->backbone, c->sequences_keep, err);
+		enum status s = task_fits(&fit, task, err);
 		if (s == STATUS_MEMORY)
 			return s;
 		if (s) {

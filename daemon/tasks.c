@@ -15,17 +15,11 @@ enum { STEP_MS = 50 };
 
 struct tasks {
 	const struct config *config;
-	const struct backbone *backbone;
+	struct task_fit fit;
 	struct task_topic *topic;
 	struct task_set *set; /* in force */
 	bool troubled;        /* the topic cannot be followed, which has been said */
 };
-
-static bool in_force(const struct tasks *t, const struct task_entry *entry, struct error *err)
-{
-	return entry->defined && entry->state != TASK_REMOVED &&
-	       task_fits(&entry->task, t->backbone, t->config->sequences_keep, err) == STATUS_OK;
-}
 
 static struct slice text(const char *s)
 {
@@ -48,7 +42,6 @@ static enum status take_set(struct tasks *t, struct error *err)
 	const struct task_table *table = task_topic_table(t->topic);
 	struct config_task *definitions = NULL;
 	struct task_set *set;
-	struct error unfit;
 	size_t count = 0, capacity = 0;
 	for (const struct task_entry *e = task_table_next(table, NULL); e; e = task_table_next(table, e))
 		capacity++;
@@ -56,12 +49,12 @@ static enum status take_set(struct tasks *t, struct error *err)
 	enum status status = definitions ? STATUS_OK : error_set_memory(err);
 	for (const struct task_entry *e = task_table_next(table, NULL); e && status == STATUS_OK;
 	     e = task_table_next(table, e))
-		if (in_force(t, e, &unfit)) {
+		if (e->defined) {
 			status = copy(&e->task, &definitions[count], err);
 			count += status == STATUS_OK;
 		}
 	if (status == STATUS_OK) {
-		status = task_set_of(definitions, count, backbone_blocks(t->backbone), &set, err);
+		status = task_set_of(definitions, count, backbone_blocks(t->fit.backbone), &set, err);
 	} else {
 		while (count > 0)
 			config_task_clear(&definitions[--count]);
@@ -74,19 +67,16 @@ static enum status take_set(struct tasks *t, struct error *err)
 	return status;
 }
 
-static void tell(const struct tasks *t, const struct task_entry *entry)
+static void tell(const struct task_entry *entry)
 {
-	struct error unfit;
 	if (entry->state == TASK_REMOVED)
 		log_info("task %s: removed", entry->key);
 	else if (entry->state == TASK_REFUSED)
 		log_warning("task %s: refused%s: %s", entry->key,
 			    entry->defined ? ", the definition before it stays in force" : "", entry->reason);
-	else if (in_force(t, entry, &unfit))
+	else
 		log_info("task %s: %s, %s, definition %.12s", entry->key, entry->task.type, entry->task.insertion,
 			 entry->definition);
-	else
-		log_warning("task %s: refused: %s", entry->key, unfit.text);
 }
 
 /* Writes a task of the file that the topic has never had. */
@@ -134,7 +124,8 @@ static enum status await_offered(struct tasks *t, int timeout_ms, struct error *
 
 static enum status start(struct tasks *t, int timeout_ms, struct error *err)
 {
-	enum status status = task_topic_open(t->config, timeout_ms, &t->topic, err);
+	const struct task_judge judge = task_fit_judge(&t->fit);
+	enum status status = task_topic_open(t->config, &judge, timeout_ms, &t->topic, err);
 	if (status == STATUS_OK)
 		status = task_topic_catch_up(t->topic, timeout_ms, err);
 	for (size_t i = 0; i < t->config->tasks_count && status == STATUS_OK; i++)
@@ -144,7 +135,7 @@ static enum status start(struct tasks *t, int timeout_ms, struct error *err)
 	const struct task_table *table = status == STATUS_OK ? task_topic_table(t->topic) : NULL;
 	for (const struct task_entry *e = table ? task_table_next(table, NULL) : NULL; e; e = task_table_next(table, e))
 		if (e->state != TASK_REMOVED)
-			tell(t, e);
+			tell(e);
 	return status == STATUS_OK ? take_set(t, err) : status;
 }
 
@@ -154,7 +145,7 @@ enum status tasks_open(const struct config *config, const struct backbone *backb
 	struct tasks *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
-	*t = (struct tasks){ .config = config, .backbone = backbone };
+	*t = (struct tasks){ .config = config, .fit = { backbone, config->sequences_keep } };
 	enum status status = start(t, timeout_ms, err);
 	if (status != STATUS_OK) {
 		tasks_close(t);
@@ -179,7 +170,7 @@ enum status tasks_follow(struct tasks *t, struct error *err)
 	bool changed = false;
 	enum status status;
 	while ((status = task_topic_poll(t->topic, 0, &entry, err)) == STATUS_OK && entry) {
-		tell(t, entry);
+		tell(entry);
 		changed = true;
 	}
 	if (status == STATUS_UNAVAILABLE) {

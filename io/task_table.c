@@ -15,14 +15,17 @@ struct slot {
 };
 
 struct task_table {
+	struct task_judge judge; /* without a function: none */
 	struct slot *slots;
 };
 
-enum status task_table_new(struct task_table **ret, struct error *err)
+enum status task_table_new(const struct task_judge *judge, struct task_table **ret, struct error *err)
 {
 	struct task_table *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
+	if (judge)
+		t->judge = *judge;
 	*ret = t;
 	return STATUS_OK;
 }
@@ -100,7 +103,8 @@ static bool is_older(const struct task_entry *entry, const struct task_place *pl
 }
 
 /* What a record says: an entry without its key. */
-static enum status judge(struct slice key, struct slice value, struct task_entry *ret, struct error *err)
+static enum status judge(const struct task_table *t, struct slice key, struct slice value, struct task_entry *ret,
+			 struct error *err)
 {
 	struct error why;
 	if (!value.data) {
@@ -108,9 +112,12 @@ static enum status judge(struct slice key, struct slice value, struct task_entry
 		return STATUS_OK;
 	}
 	enum status status = task_record_decode(key, value, &ret->task, &why);
+	if (!status && t->judge.fits)
+		status = t->judge.fits(t->judge.arg, &ret->task, &why);
 	if (!status)
 		status = config_task_hash(&ret->task, ret->definition, &why);
 	if (status == STATUS_DATA) {
+		config_task_clear(&ret->task);
 		ret->state = TASK_REFUSED;
 		ret->reason = strdup(why.text);
 		return ret->reason ? STATUS_OK : error_set_memory(err);
@@ -147,7 +154,7 @@ enum status task_table_apply(struct task_table *t, struct slice key, struct slic
 		*ret = NULL;
 		return STATUS_OK;
 	}
-	enum status status = judge(key, value, &news, err);
+	enum status status = judge(t, key, value, &news, err);
 	if (!status && !entry && !(entry = add(t, key)))
 		status = error_set_memory(err);
 	if (status) {

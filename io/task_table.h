@@ -10,7 +10,8 @@
 
 enum task_state {
 	TASK_VALID,
-	TASK_REFUSED, /* the newest record makes no sense; a definition before it stays in force where it was seen */
+	TASK_REFUSED, /* the newest record makes no sense, or does not fit; a definition before it stays in force where it was
+		       * seen */
 	TASK_REMOVED, /* by a tombstone */
 };
 
@@ -22,7 +23,7 @@ struct task_place {
 
 struct task_entry {
 	enum task_state state;
-	bool defined; /* `task` and `definition` hold the newest definition that makes sense */
+	bool defined; /* `task` and `definition` hold the newest definition that is not refused */
 	struct config_task task;
 	char definition[HASH_HEX_LENGTH + 1]; /* its hash */
 	char *reason;                         /* TASK_REFUSED */
@@ -31,9 +32,16 @@ struct task_entry {
 	size_t key_length;
 };
 
+/* What a definition that makes sense has to fit besides. `fits` returns STATUS_DATA with the reason, or STATUS_MEMORY. */
+struct task_judge {
+	enum status (*fits)(const void *arg, const struct config_task *task, struct error *err);
+	const void *arg; /* borrowed */
+};
+
 struct task_table;
 
-enum status task_table_new(struct task_table **ret, struct error *err) MUST_CHECK;
+/* `judge` is copied; NULL: whatever makes sense is valid. Errors: STATUS_MEMORY. */
+enum status task_table_new(const struct task_judge *judge, struct task_table **ret, struct error *err) MUST_CHECK;
 void task_table_free(struct task_table *t); /* NULL is fine */
 
 /* Takes a record; value.data NULL: a tombstone. *ret is the entry that it made or changed, NULL where it counts for nothing: it

@@ -12,12 +12,13 @@ struct task_topic {
 	struct task_table *table;
 };
 
-enum status task_topic_open(const struct config *config, int timeout_ms, struct task_topic **ret, struct error *err)
+enum status task_topic_open(const struct config *config, const struct task_judge *judge, int timeout_ms,
+			    struct task_topic **ret, struct error *err)
 {
 	struct task_topic *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
-	enum status status = task_table_new(&t->table, err);
+	enum status status = task_table_new(judge, &t->table, err);
 	if (!status)
 		status = follower_open(config, config->tasks_topic, timeout_ms, &t->follower, err);
 	if (status) {

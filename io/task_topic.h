@@ -11,10 +11,10 @@
 
 struct task_topic;
 
-/* Errors: STATUS_CONFIG (no such topic, with the command that makes it; a property that librdkafka refuses), STATUS_UNAVAILABLE,
+/* `judge` as in task_table_new. Errors: STATUS_CONFIG (no such topic, with the command that makes it; a property that librdkafka refuses), STATUS_UNAVAILABLE,
  * STATUS_MEMORY. */
-enum status task_topic_open(const struct config *config, int timeout_ms, struct task_topic **ret,
-			    struct error *err) MUST_CHECK;
+enum status task_topic_open(const struct config *config, const struct task_judge *judge, int timeout_ms,
+			    struct task_topic **ret, struct error *err) MUST_CHECK;
 void task_topic_close(struct task_topic *t); /* NULL is fine */
 
 /* Takes the next record, waiting for it at most wait_ms: *ret as in task_table_apply. Outages are waited out. Errors:

@@ -9,6 +9,7 @@
 #include "io/task_topic.h"
 #include "io/topic_write.h"
 #include "tools/command_files.h"
+#include "tools/local_fit.h"
 #include "tools/patch_replay.h"
 #include "tools/patch_view.h"
 
@@ -28,6 +29,7 @@ struct patch_command {
 	struct config *config;
 	struct patch_topic *topic;
 	struct task_topic *tasks; /* NULL: not asked for yet */
+	struct local_fit fit;     /* with it */
 };
 
 static enum status begin(struct patch_command *c, struct error *err)
@@ -42,6 +44,7 @@ static void end(struct patch_command *c)
 {
 	patch_topic_close(c->topic);
 	task_topic_close(c->tasks);
+	local_fit_close(&c->fit);
 	config_free(c->config);
 }
 
@@ -56,30 +59,50 @@ static enum status read_tasks(struct patch_command *c, struct error *err)
 {
 	if (c->tasks)
 		return STATUS_OK;
-	enum status status = task_topic_open(c->config, (int)c->timeout_ms, &c->tasks, err);
+	enum status status = local_fit_open(c->config, &c->fit, err);
+	if (!status)
+		status = task_topic_open(c->config, local_fit_judge(&c->fit), (int)c->timeout_ms, &c->tasks, err);
 	return status ? status : task_topic_catch_up(c->tasks, (int)c->timeout_ms, err);
 }
 
-/* The hash of the task's definition as it is now; *ret_defined: there is one. */
-static enum status definition_now(struct patch_command *c, const char *name, char hash[HASH_HEX_LENGTH + 1],
-				  bool *ret_defined, struct error *err)
+/* A task's definition as it is now. */
+struct definition {
+	bool known;                     /* there is such a task */
+	bool serves;                    /* there is a definition that a daemon takes */
+	char hash[HASH_HEX_LENGTH + 1]; /* its */
+	char refused[512];              /* why the newest one is refused; "": it is not */
+};
+
+static enum status configured_now(const struct patch_command *c, const struct config_task *task, struct definition *ret,
+				  struct error *err)
 {
-	*ret_defined = false;
+	struct error unfit;
+	const struct task_judge *judge = local_fit_judge(&c->fit);
+	ret->known = true;
+	ret->serves = !judge || !judge->fits(judge->arg, task, &unfit);
+	if (!ret->serves)
+		(void)snprintf(ret->refused, sizeof ret->refused, "%s", unfit.text);
+	return config_task_hash(task, ret->hash, err);
+}
+
+static enum status definition_now(struct patch_command *c, const char *name, struct definition *ret, struct error *err)
+{
+	*ret = (struct definition){ 0 };
 	enum status status = read_tasks(c, err);
 	if (status)
 		return status;
 	const struct task_entry *entry = task_table_find(task_topic_table(c->tasks), name_slice(name));
 	if (entry) {
-		*ret_defined = entry->defined && entry->state != TASK_REMOVED;
-		if (*ret_defined)
-			memcpy(hash, entry->definition, HASH_HEX_LENGTH + 1);
+		ret->known = entry->state != TASK_REMOVED;
+		ret->serves = entry->defined;
+		memcpy(ret->hash, entry->definition, sizeof ret->hash);
+		if (entry->state == TASK_REFUSED)
+			(void)snprintf(ret->refused, sizeof ret->refused, "%s", entry->reason);
 		return STATUS_OK;
 	}
 	for (size_t i = 0; i < c->config->tasks_count; i++)
-		if (!strcmp(c->config->tasks[i].name, name)) {
-			*ret_defined = true;
-			return config_task_hash(&c->config->tasks[i], hash, err);
-		}
+		if (!strcmp(c->config->tasks[i].name, name))
+			return configured_now(c, &c->config->tasks[i], ret, err);
 	return STATUS_OK;
 }
 
@@ -95,47 +118,69 @@ static enum status refuse_unknown(const struct patch_command *c, const char *nam
 			 nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 }
 
-static enum status refuse_unwritten(const char *name, struct error *err)
+static enum status refuse_definition(const char *name, const struct definition *d, struct error *err)
 {
-	return error_set(err, STATUS_NO_INPUT,
-			 "task %s: no version has been written yet: it serves from its identity patch, which is "
-			 "written when the learner takes the task up",
-			 name);
+	return error_set(err, STATUS_DATA, "task %s: the daemon refuses its definition: %s", name, d->refused);
+}
+
+/* What is true of a task without a version on the topic. */
+static void say_unwritten(const struct patch_command *c, const char *name, const struct definition *d)
+{
+	if (!d->serves) {
+		printf("%s: the daemon refuses its definition: %s\n", name, d->refused);
+		return;
+	}
+	printf("%s: serves its identity patch (version 1); nothing learnt yet", name);
+	if (*d->refused)
+		printf("; a newer definition is refused: %s", d->refused);
+	if (!c->fit.backbone)
+		printf("; whether its definition fits the backbone is for the daemon to say: %s", c->fit.why.text);
+	printf("\n");
 }
 
 /* The task's entry with a record at least; *ret NULL: the task is there, and has none. Errors: STATUS_NO_INPUT: it is not. */
-static enum status find(struct patch_command *c, const char *name, const struct patch_entry **ret, struct error *err)
+static enum status find(struct patch_command *c, const char *name, const struct patch_entry **ret,
+			struct definition *ret_definition, struct error *err)
 {
-	char ignored[HASH_HEX_LENGTH + 1];
-	bool defined;
 	const struct patch_entry *entry = patch_table_find(patch_topic_table(c->topic), name);
 	*ret = entry && patch_entry_newest(entry) ? entry : NULL;
 	if (*ret)
 		return STATUS_OK;
-	enum status status = definition_now(c, name, ignored, &defined, err);
-	return status || defined ? status : refuse_unknown(c, name, err);
+	enum status status = definition_now(c, name, ret_definition, err);
+	return status || ret_definition->known ? status : refuse_unknown(c, name, err);
 }
 
 static enum status find_written(struct patch_command *c, const char *name, const struct patch_entry **ret,
 				struct error *err)
 {
-	enum status status = find(c, name, ret, err);
-	return status || *ret ? status : refuse_unwritten(name, err);
+	struct definition d;
+	enum status status = find(c, name, ret, &d, err);
+	if (status || *ret)
+		return status;
+	if (!d.serves)
+		return refuse_definition(name, &d, err);
+	return error_set(err, STATUS_NO_INPUT,
+			 "task %s: no version has been written yet: it serves its identity patch (version 1), which is "
+			 "written when the learner takes the task up",
+			 name);
 }
 
 /* The live version is the newest record's while the definition is that of the record. */
 static enum status check_definition(struct patch_command *c, const struct patch_entry *entry, struct error *err)
 {
 	const struct patch_record *newest = patch_entry_newest(entry);
-	char hash[HASH_HEX_LENGTH + 1], versions[VERSIONS_SIZE];
-	bool defined;
-	enum status status = definition_now(c, entry->task, hash, &defined, err);
-	if (status || !defined || !strcmp(hash, newest->definition))
+	char versions[VERSIONS_SIZE];
+	struct definition d;
+	enum status status = definition_now(c, entry->task, &d, err);
+	if (!status && d.known && !d.serves)
+		status = refuse_definition(entry->task, &d, err);
+	if (status || !d.known || !strcmp(d.hash, newest->definition))
 		return status;
 	return error_set(err, STATUS_NO_INPUT,
 			 "task %s: no version of its new definition %.12s has been written yet; of definition %.12s "
 			 "there are versions %s",
-			 entry->task, hash, newest->definition, patch_view_versions(entry, versions, sizeof versions));
+			 entry->task, d.hash, newest->definition,
+			 patch_view_versions(entry, versions, sizeof versions));
 }
 
 /* ---- what is there ---- */
@@ -239,11 +284,17 @@ static enum status of_one_task(int argc, char **argv, const struct ctl_usage *us
 static enum status list(struct patch_command *c, const char *task, struct error *err)
 {
 	const struct patch_entry *entry = NULL;
+	struct definition d;
 	enum status status = begin(c, err);
 	if (!status && task)
-		status = find(c, task, &entry, err);
-	if (status || (task && !entry))
+		status = find(c, task, &entry, &d, err);
+	if (status)
 		return status;
+	if (task && !entry) {
+		if (!c->json)
+			say_unwritten(c, task, &d);
+		return STATUS_OK;
+	}
 	return patch_view_list(patch_topic_table(c->topic), entry, c->json, err);
 }
 
@@ -262,7 +313,8 @@ static enum status run_list(int argc, char **argv, struct error *err)
 					 "it, what was decided and why, labels consumed, the main metric of the live "
 					 "patch and of its challenger\n"
 					 "before they learned from the labels, and by how much the loss of one was "
-					 "lower, over how many labels.\n",
+					 "lower, over how many labels; -: there were none.\n"
+					 "Of a task without a version yet: whether it is served.\n",
 					 options,
 					 CTL_COUNT(options),
 					 1 };

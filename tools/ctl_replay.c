@@ -169,7 +169,7 @@ static enum status look_at_topics(struct replay *r, struct error *err)
 		    (topic == TOPIC_INTERACTIONS ? r->events != NULL : r->labels != NULL))
 			status = error_set(err, STATUS_CONFIG, "topic %s is missing", topic_name(r->config, topic));
 	if (!status && r->labels && topics.partitions[TOPIC_TASKS] > 0)
-		status = task_topic_open(r->config, TIMEOUT_MS, &r->tasks, err);
+		status = task_topic_open(r->config, NULL, TIMEOUT_MS, &r->tasks, err);
 	if (!status && r->tasks)
 		status = task_topic_catch_up(r->tasks, TIMEOUT_MS, err);
 	return status;

@@ -4,6 +4,7 @@
 #include "io/task_record.h"
 #include "io/task_topic.h"
 #include "io/topic_write.h"
+#include "tools/local_fit.h"
 #include "tools/task_view.h"
 
 #include <librdkafka/rdkafka.h>
@@ -19,18 +20,29 @@ struct task_command {
 	int64_t timeout_ms;
 	bool json;
 	struct config *config;
+	struct local_fit fit;
 	struct task_topic *topic;
 };
 
 static enum status open_topic(struct task_command *c, struct error *err)
 {
-	enum status status = task_topic_open(c->config, (int)c->timeout_ms, &c->topic, err);
+	enum status status = task_topic_open(c->config, local_fit_judge(&c->fit), (int)c->timeout_ms, &c->topic, err);
 	return status ? status : task_topic_catch_up(c->topic, (int)c->timeout_ms, err);
+}
+
+/* For the commands that tell of definitions, before the topic is opened. */
+static enum status open_fit(struct task_command *c, struct error *err)
+{
+	enum status status = local_fit_open(c->config, &c->fit, err);
+	if (!status)
+		local_fit_say(&c->fit);
+	return status;
 }
 
 static void close_command(struct task_command *c)
 {
 	task_topic_close(c->topic);
+	local_fit_close(&c->fit);
 	config_free(c->config);
 }
 
@@ -54,7 +66,9 @@ static enum status run_list(int argc, char **argv, struct error *err)
 		"",
 		"Lists the tasks on the tasks topic, and those of the configuration that the topic does not have: "
 		"state\n"
-		"(valid; refused, with the reason; removed), type, insertion, the definition's hash and the labels.\n",
+		"(valid; refused, with the reason; removed), type, insertion, the definition's hash and the labels. "
+		"Whether a\n"
+		"definition fits the backbone is told where the file that the configuration names can be read here.\n",
 		options,
 		CTL_COUNT(options),
 		0
@@ -66,9 +80,11 @@ static enum status run_list(int argc, char **argv, struct error *err)
 		return status;
 	status = config_load(c.config_path, &c.config, err);
 	if (!status)
+		status = open_fit(&c, err);
+	if (!status)
 		status = open_topic(&c, err);
 	if (!status)
-		status = task_view_list(task_topic_table(c.topic), c.config, c.json, err);
+		status = task_view_list(task_topic_table(c.topic), c.config, local_fit_judge(&c.fit), c.json, err);
 	close_command(&c);
 	return status;
 }
@@ -127,6 +143,18 @@ static enum status take_file(struct put *p, const char *path, struct error *err)
 		p->tasks[p->count++] = &file->tasks[i];
 	}
 	return status;
+}
+
+static enum status check_fit(const struct put *p, struct error *err)
+{
+	const struct task_judge *judge = local_fit_judge(&p->command.fit);
+	for (size_t f = 0; judge && f < p->files_count; f++)
+		for (size_t i = 0; i < p->files[f]->tasks_count; i++) {
+			const struct config_task *task = &p->files[f]->tasks[i];
+			if (judge->fits(judge->arg, task, err))
+				return error_prefix(err, "%s:%d: task %s", p->files[f]->path, task->line, task->name);
+		}
+	return STATUS_OK;
 }
 
 static enum status encode_all(struct put *p, struct error *err)
@@ -200,7 +228,11 @@ static enum status say_put(const struct put *p, struct error *err)
 static enum status put_all(struct put *p, struct error *err)
 {
 	struct task_command *c = &p->command;
-	enum status status = encode_all(p, err);
+	enum status status = open_fit(c, err);
+	if (!status)
+		status = check_fit(p, err);
+	if (!status)
+		status = encode_all(p, err);
 	if (!status)
 		status = open_topic(c, err);
 	if (!status)
@@ -225,8 +257,10 @@ static enum status run_put(int argc, char **argv, struct error *err)
 					 "with the keys of one task, or a list of tasks under `tasks`, see "
 					 "peterd.conf(5); -: standard input. They\n"
 					 "are served from their identity patches at once, and learnt from the labels "
-					 "topic. What does not fit the daemon's\n"
-					 "backbone it refuses with a line on its log.\n",
+					 "topic. What does not fit the\n"
+					 "backbone that the configuration names is not written, where that file can be "
+					 "read here; elsewhere the\n"
+					 "daemon refuses it with a line on its log.\n",
 					 options,
 					 CTL_COUNT(options),
 					 FILES_MOST };

@@ -4,6 +4,7 @@
 #include "daemon/decision.h"
 #include "daemon/example_input.h"
 #include "daemon/learner_setup.h"
+#include "daemon/task_fit.h"
 #include "io/patch_topic.h"
 #include "io/task_record.h"
 #include "io/task_topic.h"
@@ -56,8 +57,10 @@ static enum status copy_task(const struct config_task *from, struct config_task 
 static enum status find_task(struct replay *r, struct config_task *ret, struct error *err)
 {
 	struct task_topic *topic = NULL;
+	const struct task_fit fit = { r->backbone, r->config->sequences_keep };
+	const struct task_judge judge = task_fit_judge(&fit);
 	const struct slice key = { (const uint8_t *)r->name, strlen(r->name) };
-	enum status status = task_topic_open(r->config, r->timeout_ms, &topic, err);
+	enum status status = task_topic_open(r->config, &judge, r->timeout_ms, &topic, err);
 	if (!status)
 		status = task_topic_catch_up(topic, r->timeout_ms, err);
 	const struct task_entry *entry = status ? NULL : task_table_find(task_topic_table(topic), key);

@@ -139,28 +139,34 @@ static enum status show_entry(const struct task_entry *entry, const struct confi
 	return json ? print_json(&v, err) : print_line(&v, err);
 }
 
-static enum status show_configured(const struct config_task *task, const struct task_table *table, bool json,
-				   struct error *err)
+static enum status show_configured(const struct config_task *task, const struct task_table *table,
+				   const struct task_judge *judge, bool json, struct error *err)
 {
 	char definition[HASH_HEX_LENGTH + 1];
+	struct error unfit;
 	const struct slice key = { (const uint8_t *)task->name, strlen(task->name) };
 	if (task_table_find(table, key))
 		return STATUS_OK;
 	enum status status = config_task_hash(task, definition, err);
 	if (status)
 		return status;
-	const struct view v = {
-		.name = key, .state = "valid", .source = "configuration", .task = task, .definition = definition
-	};
+	const bool fits = !judge || !judge->fits(judge->arg, task, &unfit);
+	const struct view v = { .name = key,
+				.state = fits ? "valid" : "refused",
+				.source = "configuration",
+				.reason = fits ? NULL : unfit.text,
+				.task = task,
+				.definition = definition };
 	return json ? print_json(&v, err) : print_line(&v, err);
 }
 
-enum status task_view_list(const struct task_table *table, const struct config *config, bool json, struct error *err)
+enum status task_view_list(const struct task_table *table, const struct config *config, const struct task_judge *judge,
+			   bool json, struct error *err)
 {
 	enum status status = STATUS_OK;
 	for (const struct task_entry *entry = NULL; !status && (entry = task_table_next(table, entry));)
 		status = show_entry(entry, config, json, err);
 	for (size_t i = 0; i < config->tasks_count && !status; i++)
-		status = show_configured(&config->tasks[i], table, json, err);
+		status = show_configured(&config->tasks[i], table, judge, json, err);
 	return status;
 }

@@ -6,6 +6,7 @@ import time
 import codec
 import topics
 from daemon import run
+from stream import produce
 
 
 class Records:
@@ -120,6 +121,12 @@ def put_tasks(site, daemon, text):
     with open(path, "w") as out:
         out.write(text)
     return command(site, daemon, "task", "put", path)
+
+
+def produce_task(site, **definition):
+    """A definition on the tasks topic as another program writes it, whatever peterctl would say of it."""
+    avro = codec.Avro.shipped(site.peterctl, "Task")
+    produce(site.bootstrap, site.topic("tasks"), [(definition["name"].encode(), avro.encode(definition), None)])
 
 
 def metric_between(records, task, name, low, high):

@@ -57,7 +57,7 @@ static void records_into_a_table(void **state)
 		const struct task_entry *entry = NULL;
 		struct error err = { 0 };
 		oom_fail_at(n);
-		enum status s = task_table_new(&t, &err);
+		enum status s = task_table_new(NULL, &t, &err);
 		if (!s)
 			s = task_table_apply(t, key, (struct slice){ value.data, value.length }, &place, &entry, &err);
 		bool failed = oom_failed();
@@ -84,7 +84,7 @@ static void a_refusal(void **state)
 	struct error err = { 0 };
 	const struct task_place place = { 0, 0, 0 };
 	const struct slice key = { (const uint8_t *)"a", 1 };
-	assert_int_equal(task_table_new(&t, &err), STATUS_OK);
+	assert_int_equal(task_table_new(NULL, &t, &err), STATUS_OK);
 	oom_fail_at(1); /* the reason's copy */
 	assert_int_equal(task_table_apply(t, key, key, &place, &entry, &err), STATUS_MEMORY);
 	oom_reset();

@@ -51,7 +51,7 @@ static struct task_table *open_table(void)
 {
 	struct task_table *t = NULL;
 	struct error err;
-	assert_int_equal(task_table_new(&t, &err), STATUS_OK);
+	assert_int_equal(task_table_new(NULL, &t, &err), STATUS_OK);
 	return t;
 }
 
@@ -105,6 +105,34 @@ static void a_bad_record_leaves_the_definition_in_force(void **state)
 	task_table_free(t);
 }
 
+static enum status narrow(const void *most, const struct config_task *task, struct error *err)
+{
+	if (task->bottleneck <= *(const int64_t *)most)
+		return STATUS_OK;
+	return error_set(err, STATUS_DATA, "bottleneck: too wide");
+}
+
+static void what_does_not_fit_is_refused_like_nonsense(void **state)
+{
+	const int64_t most = 16;
+	const struct task_judge judge = { narrow, &most };
+	struct task_table *t = NULL;
+	struct error err;
+	assert_int_equal(task_table_new(&judge, &t, &err), STATUS_OK);
+	const struct task_entry *a = put(t, "a", "bottleneck: 17\n", (struct task_place){ 0, 0, 10 });
+	assert_int_equal(a->state, TASK_REFUSED);
+	assert_false(a->defined);
+	assert_string_equal(a->reason, "bottleneck: too wide");
+	(void)put(t, "a", "bottleneck: 3\n", (struct task_place){ 0, 1, 11 });
+	assert_int_equal(a->state, TASK_VALID);
+	assert_null(a->reason);
+	(void)put(t, "a", "labels: [x, y]\nbottleneck: 17\n", (struct task_place){ 0, 2, 12 });
+	assert_int_equal(a->state, TASK_REFUSED);
+	assert_true(a->defined);
+	assert_int_equal(a->task.bottleneck, 3);
+	task_table_free(t);
+}
+
 static void one_key_in_two_partitions(void **state)
 {
 	struct task_table *t = open_table();
@@ -143,6 +171,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(definitions_come_change_and_go),
 		cmocka_unit_test(a_bad_record_leaves_the_definition_in_force),
+		cmocka_unit_test(what_does_not_fit_is_refused_like_nonsense),
 		cmocka_unit_test(one_key_in_two_partitions),
 		cmocka_unit_test(keys_are_in_order),
 	};

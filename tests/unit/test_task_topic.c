@@ -68,7 +68,7 @@ static struct task_topic *open_topic(struct place *p)
 {
 	struct task_topic *t = NULL;
 	struct error err;
-	if (task_topic_open(p->config, WAIT_MS, &t, &err))
+	if (task_topic_open(p->config, NULL, WAIT_MS, &t, &err))
 		fail_msg("%s", err.text);
 	if (task_topic_catch_up(t, WAIT_MS, &err))
 		fail_msg("%s", err.text);
@@ -133,7 +133,7 @@ static void a_missing_topic_says_what_makes_it(void **state)
 	struct task_topic *t = NULL;
 	struct error err = { 0 };
 	open_place(&p, 0);
-	assert_int_equal(task_topic_open(p.config, WAIT_MS, &t, &err), STATUS_CONFIG);
+	assert_int_equal(task_topic_open(p.config, NULL, WAIT_MS, &t, &err), STATUS_CONFIG);
 	assert_string_equal(err.text, "topic peterd.tasks is missing (or may not be described): peterctl topics create "
 				      "--config test.yaml makes it");
 	assert_null(t);
@@ -147,7 +147,7 @@ static void nobody_answers(void **state)
 	struct task_topic *t = NULL;
 	struct error err = { 0 };
 	assert_int_equal(config_parse("t", yaml, sizeof yaml - 1, &c, &err), STATUS_OK);
-	assert_int_equal(task_topic_open(c, 300, &t, &err), STATUS_UNAVAILABLE);
+	assert_int_equal(task_topic_open(c, NULL, 300, &t, &err), STATUS_UNAVAILABLE);
 	const struct topic_change change = { text("a"), { NULL, 0 }, 0 };
 	assert_int_equal(topic_write(c, c->tasks_topic, &change, 1, 300, &err), STATUS_UNAVAILABLE);
 	assert_non_null(strstr(err.text, "no answer in time"));

@@ -8,6 +8,7 @@ import codec
 import numpy as np
 import topics
 from daemon import run
+from lineage import produce_task
 from oracle import Oracle
 from registry import scenario
 from stream import Poison, produce
@@ -232,13 +233,18 @@ def labels_chaos(site):
 @scenario(timeout_s=120)
 def labels_live(site):
     """Labels of a running installation: taken within the grace and a fetch, by a task of the configuration; a definition
-    that does not fit the backbone disturbs nobody."""
+    that does not fit the backbone disturbs nobody, nor the one before it of the same task."""
     site.create(2)
     stream = site.stream(33)
     backbone = site.backbone(stream)
     daemon = site.daemon(backbone, tasks=[{"name": "colour", "type": "classification", "mean_window": MEAN_WINDOW}])
     daemon.start().wait_ready()
-    put_tasks(site, daemon, "tasks: [{name: deep, type: classification, blocks: [7], mean_window: 4}]")
+    produce_task(site, name="deep", type="classification", blocks=[7])
+    produce_task(site, name="colour", type="classification", blocks=[7])
+    deadline = time.monotonic() + 20
+    while daemon.log().count(": refused") < 2:
+        assert time.monotonic() < deadline, f"nobody refuses: {daemon.log()[-800:]}"
+        time.sleep(0.05)
     avro = codec.Avro.shipped(site.peterctl, "Label")
     example_avro = codec.Avro.shipped(site.peterctl, "Example")
     for turn in range(5):
@@ -250,6 +256,7 @@ def labels_live(site):
             assert time.monotonic() < begun + 20, f"label {turn} is in no example; {daemon.log()[-800:]}"
     daemon.stopped_well()
     assert "task deep: refused: blocks: " in daemon.log(), daemon.log()[-800:]
+    assert "task colour: refused, the definition before it stays in force: blocks: 7: " in daemon.log(), daemon.log()[-800:]
     found = read_examples(site, example_avro)[0].values()
     assert sorted(r["user_id"] for r in found) == [f"live-{t}" for t in range(5)]
     assert all(len(decode_events(r["events"])) == 3 for r in found)

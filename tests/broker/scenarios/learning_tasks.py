@@ -6,7 +6,7 @@ import time
 import lineage
 from audience import KEEP, Audience
 from daemon import run
-from lineage import put_tasks
+from lineage import produce_task, put_tasks
 from registry import scenario
 from scenarios.labels import await_labels
 
@@ -52,8 +52,8 @@ def learning_tasks(site):
     audience.send(audience.warm_up())
     daemon.start().wait_ready()
     audience.play(STAY, site.size(150, 1000), 150)
-    put_tasks(site, daemon, "tasks:\n" + definition(FAILING, "age")
-              + definition("deep", "colour", blocks="[7]"))  # the backbone has no such level
+    put_tasks(site, daemon, "tasks:\n" + definition(FAILING, "age"))
+    produce_task(site, name="deep", type="classification", blocks=[7])  # the backbone has no such level
     sizes, failed = [], 0
     for turn in range(site.size(3, 12)):
         put_tasks(site, daemon, "tasks:\n" + "".join(definition(n, k) for n, k in PASSING.items()))
@@ -97,7 +97,7 @@ def learning_demo(site):
     for task, metric in (("segment", "accuracy"), ("offer", "MRR@5"), ("age", "RMSE")):
         text = summary[summary.index(f"\n  {task} "):]
         unasked, = re.search(r"of users who never answer: (\S+)", text).groups()
-        trained, version = map(int, re.search(r"(\d+) trained on; live: version (\d+)", text).groups())
-        assert trained > 50 and version > 1 and float(unasked) > 0, text
+        sent, trained, version = map(int, re.search(r"(\d+) labels sent, (\d+) trained on; live: version (\d+)", text).groups())
+        assert trained == sent > 50 and version > 1 and float(unasked) > 0, text
         site.note(f"{task}: {trained} labels, version {version}, {metric} {unasked} of users who never answer")
     assert " promoted v2 " in done.stdout and "planted drift" in done.stdout, done.stdout[-3000:]

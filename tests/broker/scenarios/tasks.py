@@ -35,7 +35,7 @@ class Tasks:
 
     def __init__(self, site, **sections):
         self.site = site
-        self.config = site.daemon(site.backbone(site.stream(71)), **sections).write_config()
+        self.config = site.daemon(site.backbone(site.stream(71)), sequences={"keep": 256}, **sections).write_config()
         self.topic = site.topic("tasks")
         self.avro = codec.Avro.shipped(site.peterctl, "Task")
         self.producer = Producer({"bootstrap.servers": site.bootstrap, "partitioner": "murmur2_random", "log_level": 2})
@@ -75,6 +75,10 @@ def tasks_put_list_remove(site):
     # nothing of a bad file is written
     bad = write(site, "bad.yaml", "tasks:\n- {name: a, type: ranking}\n- name: b\n  type: rank\n")
     fails(tasks.command("put", gender, bad), 65, f"{bad}:4: tasks[1].type: must be classification, ranking or regression")
+    deep = write(site, "deep.yaml", "tasks:\n- {name: a, type: ranking}\n- {name: b, type: regression, blocks: [0, 7]}\n")
+    fails(tasks.command("put", gender, deep), 65, f"{deep}:3: task b: blocks: 7: the backbone's levels are 0 to ")
+    wide = write(site, "wide.yaml", GENDER + "mean_window: 250\n")
+    fails(tasks.command("put", wide), 65, f"{wide}:1: task gender: mean_window: 250 events and the ", "more than sequences.keep, 256")
     fails(tasks.command("put", os.path.join(site.folder, "none.yaml")), 66, "none.yaml")
     fails(tasks.command("put", gender, gender), 65, "the task gender stands in another file too")
     fails(tasks.command("put"), 64, "a file of definitions is missing")
@@ -126,15 +130,17 @@ def tasks_of_others(site):
     definition = tasks.list()["gender"]["definition"]
     tasks.produce(tasks.topic, "age", tasks.avro.encode({"name": "age", "type": "classification"}))
     tasks.produce(tasks.topic, "kind", tasks.avro.encode({"name": "kind", "type": "clustering"}))
+    tasks.produce(tasks.topic, "deep", tasks.avro.encode({"name": "deep", "type": "ranking", "blocks": [7]}))
     tasks.produce(tasks.topic, "other", tasks.avro.encode({"name": "age", "type": "ranking"}))
     tasks.produce(tasks.topic, "gender", b"\x01garbage")
     tasks.produce(tasks.topic, b"\xff\x00", b"")
     tasks.produce(tasks.topic, "gone", None)
     lines = [json.loads(line) for line in does(tasks.command("list", "--json")).splitlines()]
     found = {task["name"]: task for task in lines}
-    assert set(found) == {"age", "kind", "other", "gender", "local", "gone", None}, f"{sorted(map(str, found))}"
+    assert set(found) == {"age", "kind", "deep", "other", "gender", "local", "gone", None}, f"{sorted(map(str, found))}"
     assert found["age"]["state"] == "valid" and found["age"]["insertion"] == "side" and found["age"]["bottleneck"] == 16
     assert found["kind"]["state"] == "refused" and found["kind"]["reason"].startswith("type: must be classification, ranking or")
+    assert found["deep"]["state"] == "refused" and found["deep"]["reason"].startswith("blocks: 7: the backbone's levels are 0 to ")
     assert found["other"]["reason"] == "name: age is not the record's key", f"{found['other']}"
     assert found["gender"]["state"] == "refused" and found["gender"]["definition"] == definition, f"{found['gender']}"
     assert found["local"]["source"] == "configuration" and found["local"]["state"] == "valid"
@@ -144,6 +150,11 @@ def tasks_of_others(site):
     does(tasks.command("remove", "kind", "other"), "kind: removed\nother: removed\n")
     does(tasks.command("put", os.path.join(site.folder, "gender.yaml")), f"gender: changed, definition {definition} as before\n")
     assert tasks.list()["gender"]["state"] == "valid"
+
+    os.unlink(site.backbone(site.stream(71)).path)  # elsewhere than on the daemon's machine
+    done = run(tasks.command("list"), timeout=60)
+    assert done.returncode == 0 and "deep  valid" in done.stdout, f"{done}"
+    assert done.stderr.endswith("No such file or directory; whether a definition fits the backbone is for the daemon to say\n"), done.stderr
 
     nowhere = Tasks(site, topics={"tasks": site.topic("nowhere")})
     for command in (("list",), ("remove", "gender"), ("put", os.path.join(site.folder, "gender.yaml"))):
