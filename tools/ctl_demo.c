@@ -16,6 +16,7 @@
 #include <string.h>
 
 enum { MOST_A_ROUND = 2000, WAIT_MS = 5, SETTLE_MS = 60000, STOP_MS = 30000 };
+enum { LEARN_MS = 5000 }; /* without another record of what was learnt: two would have come */
 enum { HISTORY_A_USER = 40, HISTORY_LEAST = 4000, HISTORY_MOST = 100000 }; /* events to pre-train on */
 enum { RECENT = 256 };
 
@@ -155,7 +156,25 @@ static enum status play(struct demo *d, struct error *err)
 	return ctl_stopping() && status == STATUS_UNAVAILABLE ? STATUS_OK : status;
 }
 
-/* Until every user's newest event has come back in an update; a second signal ends the wait. */
+/* Until every label is trained on, or records come no more. */
+static enum status await_labels(struct demo *d, int64_t deadline_us, struct error *err)
+{
+	uint64_t waiting = demo_tasks_waiting(d->tasks);
+	int64_t came_us = clock_monotonic_us();
+	enum status status = STATUS_OK;
+	while (!status && waiting > 0 && !ctl_stopping()) {
+		const int64_t now_us = clock_monotonic_us();
+		if (now_us > came_us + (int64_t)LEARN_MS * 1000 || now_us > deadline_us)
+			break;
+		status = look(d, err);
+		if (demo_tasks_waiting(d->tasks) != waiting)
+			came_us = now_us;
+		waiting = demo_tasks_waiting(d->tasks);
+	}
+	return status;
+}
+
+/* Until every user's newest event has come back in an update, and what was sent is learnt; a second signal ends the wait. */
 static enum status settle(struct demo *d, struct error *err)
 {
 	int64_t deadline_us = clock_monotonic_us() + (int64_t)SETTLE_MS * 1000;
@@ -163,7 +182,7 @@ static enum status settle(struct demo *d, struct error *err)
 	enum status status = feed_finish(d->feed, err);
 	while (!status && tracker_waiting(d->tracker) > 0 && clock_monotonic_us() < deadline_us && !ctl_stopping())
 		status = look(d, err);
-	return status;
+	return status ? status : await_labels(d, deadline_us, err);
 }
 
 static enum status summarise(struct demo *d, bool stopped, struct error *err)

@@ -5,6 +5,7 @@
 #include "io/task_record.h"
 #include "io/topic_write.h"
 #include "tools/demo_series.h"
+#include "tools/patch_view.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,6 +41,7 @@ enum { TASKS = sizeof scripts / sizeof *scripts };
 struct demo_task {
 	const struct script *script;
 	double put_s; /* UNSET: not yet */
+	bool served;  /* an update had its scores: labels find it known */
 	uint64_t asked;
 	uint64_t version;
 	uint64_t labels;  /* trained, says the newest record */
@@ -153,7 +155,7 @@ static struct demo_task *next_task(struct demo_tasks *t)
 {
 	for (size_t i = 0; i < TASKS; i++) {
 		struct demo_task *task = &t->tasks[t->turn++ % TASKS];
-		if (task->put_s >= 0)
+		if (task->served)
 			return task;
 	}
 	return NULL;
@@ -216,15 +218,14 @@ static void take_metric(struct demo_task *task, const struct patch_record *recor
 
 static void take_decision(struct demo_tasks *t, struct demo_task *task, const struct patch_record *record, double now_s)
 {
-	char text[DEMO_TASKS_LINE];
+	char text[DEMO_TASKS_LINE], gain[PATCH_VIEW_GAIN_SIZE];
 	const struct patch_gate *gate = &record->gate;
 	const bool drift = record->has_gate && (gate->onset > 0 || gate->reason == PATCH_DRIFT);
 	int length = snprintf(text, sizeof text, "%-8s %s v%llu", task->script->name,
 			      patch_decision_name(record->decision), (unsigned long long)record->version);
 	if (record->has_gate)
-		(void)snprintf(text + length, sizeof text - (size_t)length,
-			       " (%s): gain %+.4f +- %.4f over %llu labels%s", patch_reason_name(gate->reason),
-			       gate->gain, gate->width, (unsigned long long)gate->count, drift ? ", drift" : "");
+		(void)snprintf(text + length, sizeof text - (size_t)length, " (%s): gain %s%s",
+			       patch_reason_name(gate->reason), patch_view_gain(gate, gain), drift ? ", drift" : "");
 	note(t, now_s, text);
 	task->promoted += record->decision == PATCH_PROMOTED;
 	task->rejected += record->decision == PATCH_REJECTED;
@@ -264,6 +265,14 @@ enum status demo_tasks_follow(struct demo_tasks *t, double now_s, struct error *
 	return STATUS_OK;
 }
 
+uint64_t demo_tasks_waiting(const struct demo_tasks *t)
+{
+	uint64_t waiting = 0;
+	for (size_t i = 0; i < TASKS; i++)
+		waiting += t->tasks[i].asked > t->tasks[i].labels ? t->tasks[i].asked - t->tasks[i].labels : 0;
+	return waiting;
+}
+
 /* How well scores fit what is true: 1 for the likeliest class, the reciprocal rank among the best five, the squared error. */
 static double judge(enum simulation_question question, const struct simulation_answer *truth,
 		    const struct update_score *score)
@@ -292,6 +301,9 @@ static void judge_score(struct demo_tasks *t, uint32_t user, const struct update
 		const enum simulation_question question = task->script->question;
 		if (!slice_is(score->task, task->script->name))
 			continue;
+		task->served = true;
+		if (simulation_answers(t->simulation, user))
+			continue;
 		const struct simulation_answer truth = simulation_truth(t->simulation, user, question);
 		demo_series_add(&task->unasked, now_s, judge(question, &truth, score), 1);
 	}
@@ -300,7 +312,10 @@ static void judge_score(struct demo_tasks *t, uint32_t user, const struct update
 enum status demo_tasks_update(struct demo_tasks *t, uint32_t user, const struct update *update, double now_s,
 			      struct error *err)
 {
-	if (user >= simulation_users(t->simulation) || simulation_answers(t->simulation, user))
+	bool wanted = user < simulation_users(t->simulation) && !simulation_answers(t->simulation, user);
+	for (size_t i = 0; i < TASKS; i++)
+		wanted = wanted || (t->tasks[i].put_s >= 0 && !t->tasks[i].served);
+	if (!wanted || user >= simulation_users(t->simulation))
 		return STATUS_OK;
 	enum status status = update_decode_scores(update, &t->scores, err);
 	for (size_t i = 0; i < t->scores.count && !status; i++)
@@ -416,11 +431,12 @@ static void summarise_task(const struct demo_tasks *t, const struct demo_task *t
 		       number(task, shown(task, p, ceil(t->drifted_s), ceil(t->drifted_s) + FIRST_S), text[2]));
 	printf(", %s at the end\n"
 	       "            of users who never answer: %s at the end\n"
-	       "            %llu labels sent, %llu trained on; live: version %llu; %llu promoted, %llu rejected, "
+	       "            %llu labels sent, %llu trained on%s; live: version %llu; %llu promoted, %llu rejected, "
 	       "%llu rolled back\n",
 	       number(task, shown(task, p, now_s - RECENT_S, now_s), text[3]),
 	       number(task, shown(task, &task->unasked, now_s - RECENT_S, now_s), text[4]),
-	       (unsigned long long)task->asked, (unsigned long long)task->labels, (unsigned long long)task->version,
+	       (unsigned long long)task->asked, (unsigned long long)task->labels,
+	       task->labels < task->asked ? ", says its newest record" : "", (unsigned long long)task->version,
 	       (unsigned long long)task->promoted, (unsigned long long)task->rejected,
 	       (unsigned long long)task->rolled_back);
 	if (drifted)

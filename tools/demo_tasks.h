@@ -26,7 +26,8 @@ void demo_tasks_close(struct demo_tasks *t); /* NULL is fine */
 /* Puts the tasks whose time has come; lets the answers change when it has. Errors: those of topic_write. */
 enum status demo_tasks_begin(struct demo_tasks *t, double now_s, struct error *err) MUST_CHECK;
 
-/* One label of a user whose newest event is older than time_ms, for the tasks in turn; none of those who never answer.
+/* One label of a user whose newest event is older than time_ms, for the tasks in turn that have been seen to be served; none of
+ * those who never answer.
  * Errors: those of feed_put. */
 enum status demo_tasks_ask(struct demo_tasks *t, struct feed *feed, uint32_t user, int64_t time_ms,
 			   struct error *err) MUST_CHECK;
@@ -34,7 +35,10 @@ enum status demo_tasks_ask(struct demo_tasks *t, struct feed *feed, uint32_t use
 /* Takes what has come on the patches topic. Errors: those of patch_topic_poll. */
 enum status demo_tasks_follow(struct demo_tasks *t, double now_s, struct error *err) MUST_CHECK;
 
-/* The scores of an update, held against what is true of users who never answer. Errors: STATUS_MEMORY. */
+/* Labels that were sent and that no record says to be trained on. */
+uint64_t demo_tasks_waiting(const struct demo_tasks *t);
+
+/* The scores of an update: of which tasks they are, and of users who never answer how they fit what is true. Errors: STATUS_MEMORY. */
 enum status demo_tasks_update(struct demo_tasks *t, uint32_t user, const struct update *update, double now_s,
 			      struct error *err) MUST_CHECK;
 

@@ -97,6 +97,16 @@ const char *patch_view_metric(const struct patch_record *r)
 	return NULL;
 }
 
+const char *patch_view_gain(const struct patch_gate *gate, char ret[PATCH_VIEW_GAIN_SIZE])
+{
+	if (isfinite(gate->gain) && isfinite(gate->width))
+		(void)snprintf(ret, PATCH_VIEW_GAIN_SIZE, "%+.4f +- %.4f of %llu", gate->gain, gate->width,
+			       (unsigned long long)gate->count);
+	else
+		(void)strcpy(ret, "-");
+	return ret;
+}
+
 enum column { TIME, TASK, VERSION, DECISION, REASON, LABELS, METRIC, LIVE, CHALLENGER, GAIN, COLUMNS };
 
 static const char *const headings[COLUMNS] = { "time",   "task",   "version", "decision",   "reason",
@@ -114,7 +124,7 @@ static void set_number(char *cell, double number)
 
 static void fill(const struct patch_record *r, struct row *row)
 {
-	char when[LINE_TIME_SIZE];
+	char when[LINE_TIME_SIZE], gain[PATCH_VIEW_GAIN_SIZE];
 	const char *metric = patch_view_metric(r);
 	memset(row, 0, sizeof *row);
 #define CELL(column, ...) (void)snprintf(row->cells[column], sizeof row->cells[column], __VA_ARGS__)
@@ -130,8 +140,8 @@ static void fill(const struct patch_record *r, struct row *row)
 	}
 	if (r->has_gate)
 		CELL(REASON, "%s", patch_reason_name(r->gate.reason));
-	if (r->has_gate && isfinite(r->gate.gain) && isfinite(r->gate.width))
-		CELL(GAIN, "%+.4f +- %.4f of %llu", r->gate.gain, r->gate.width, (unsigned long long)r->gate.count);
+	if (r->has_gate)
+		CELL(GAIN, "%s", patch_view_gain(&r->gate, gain));
 #undef CELL
 }
 
@@ -254,22 +264,21 @@ enum status patch_view_list(const struct patch_table *table, const struct patch_
 /* In a line's place in time. */
 static void print_record(const struct patch_record *r)
 {
-	char when[LINE_TIME_SIZE];
+	char when[LINE_TIME_SIZE], gain[PATCH_VIEW_GAIN_SIZE];
 	const char *metric = patch_view_metric(r);
-	const struct patch_gate *g = &r->gate;
 	printf("%s  %s  version %llu", line_time(r->timestamp_ms, false, when), r->task,
 	       (unsigned long long)r->version);
 	if (r->decision != PATCH_CHECKPOINT)
 		printf(" %s", patch_decision_name(r->decision));
 	if (r->has_gate)
-		printf(", %s", patch_reason_name(g->reason));
+		printf(", %s", patch_reason_name(r->gate.reason));
 	printf("  %llu label%s", (unsigned long long)r->labels_trained, plural((int64_t)r->labels_trained));
 	if (metric)
 		printf("  %s %.4f", metric, patch_view_value(r, "live", metric));
 	if (metric && !isnan(patch_view_value(r, "challenger", metric)))
 		printf(", challenger %.4f", patch_view_value(r, "challenger", metric));
-	if (r->has_gate && isfinite(g->gain) && isfinite(g->width))
-		printf("  gain %+.4f +- %.4f of %llu", g->gain, g->width, (unsigned long long)g->count);
+	if (r->has_gate)
+		printf("  gain %s", patch_view_gain(&r->gate, gain));
 	printf("\n");
 }
 
@@ -342,8 +351,12 @@ static void print_hash(const char *name, const char *hash)
 
 static void print_gate(const struct patch_gate *g)
 {
-	printf("  %-12s %s, %llu label%s, gain %+.6f +- %.6f\n", "gate", patch_reason_name(g->reason),
-	       (unsigned long long)g->count, plural((int64_t)g->count), g->gain, g->width);
+	printf("  %-12s %s, %llu label%s, gain ", "gate", patch_reason_name(g->reason), (unsigned long long)g->count,
+	       plural((int64_t)g->count));
+	if (isfinite(g->gain) && isfinite(g->width))
+		printf("%+.6f +- %.6f\n", g->gain, g->width);
+	else
+		printf("-\n");
 	if (isfinite(g->over))
 		printf("  %-12s %+.6f than the prior, log of the evidence %+.3f\n", "", g->over, g->over_log);
 	if (g->onset)

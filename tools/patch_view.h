@@ -20,6 +20,11 @@ enum status patch_view_show(const struct patch_entry *entry, const struct patch_
 /* The versions whose bytes are there, the oldest first: "3, 4 (predecessor), 7 (live)", or "none". Returns `ret`. */
 const char *patch_view_versions(const struct patch_entry *entry, char *ret, size_t size);
 
+/* By how much the loss of one was lower than the other's: "+0.2500 +- 0.1250 of 64", or "-" where there were too few labels to
+ * say. Returns `ret`. */
+enum { PATCH_VIEW_GAIN_SIZE = 64 };
+const char *patch_view_gain(const struct patch_gate *gate, char ret[PATCH_VIEW_GAIN_SIZE]);
+
 /* The metric that tells most of the record's task, of recent labels: "accuracy"; NULL: it has none. And a model's ("live",
  * "challenger") value of one, NaN where it has none. */
 const char *patch_view_metric(const struct patch_record *record);

@@ -6,6 +6,9 @@
 #include "io/client.h"
 #include "io/example.h"
 #include "io/patch_topic.h"
+#include "io/task_record.h"
+#include "io/topic_write.h"
+#include "model_fixture.h"
 #include "patch_record_fixture.h"
 #include "tools/scan.h"
 
@@ -24,6 +27,10 @@
 
 enum { WAIT_MS = 20000 };
 
+static const struct random_backbone shape = {
+	.channels = 8, .kernel_size = 3, .dilations = "1,2", .causal = true, .seed = 1
+};
+
 static struct {
 	struct broker *broker;
 	struct config *config;
@@ -31,7 +38,8 @@ static struct {
 	struct patch_writer *writer;
 	char folder[64];
 	char path[96]; /* of the configuration */
-	char out[96];  /* what a command has printed */
+	char backbone[96];
+	char out[96]; /* what a command has printed */
 	struct patch_plan plan;
 	struct error err;
 } fx;
@@ -41,9 +49,9 @@ static void write_config(void)
 	FILE *file = fopen(fx.path, "w");
 	assert_non_null(file);
 	fprintf(file,
-		"backbone: b\nstate_dir: s\nkafka: {bootstrap.servers: \"%s\"}\n"
+		"backbone: %s\nstate_dir: s\nkafka: {bootstrap.servers: \"%s\"}\n"
 		"tasks:\n- {name: gender, type: classification}\n- {name: fresh, type: regression}\n",
-		broker_servers(fx.broker));
+		fx.backbone, broker_servers(fx.broker));
 	assert_int_equal(fclose(file), 0);
 }
 
@@ -54,6 +62,8 @@ static int begin(void **state)
 	assert_non_null(mkdtemp(fx.folder));
 	(void)snprintf(fx.path, sizeof fx.path, "%s/c.yaml", fx.folder);
 	(void)snprintf(fx.out, sizeof fx.out, "%s/out", fx.folder);
+	(void)snprintf(fx.backbone, sizeof fx.backbone, "%s/b", fx.folder);
+	fixture_write(fx.backbone, &shape);
 	assert_int_equal(broker_start(&fx.broker, &fx.err), STATUS_OK);
 	write_config();
 	if (config_load(fx.path, &fx.config, &fx.err))
@@ -221,9 +231,62 @@ static void list_has_every_record(void **state)
 		"gender        3  promoted  better     300  accuracy  0.5000      0.6250  +0.2500 +- 0.1250 of 64\n");
 	assert_null(strstr(out, "checkpoint"));
 	assert_int_equal(PATCH(out, "list", "fresh"), STATUS_OK);
+	assert_string_equal(out, "fresh: serves its identity patch (version 1); nothing learnt yet\n");
+	assert_int_equal(PATCH(out, "list", "fresh", "--json"), STATUS_OK);
 	assert_string_equal(out, "");
 	assert_int_equal(PATCH(out, "list", "gendre"), STATUS_NO_INPUT);
 	assert_string_equal(fx.err.text, "task gendre: there is no such task; did you mean gender?");
+}
+
+/* A definition on the tasks topic, in YAML. */
+static void put_task(const char *name, const char *text)
+{
+	struct buffer value = { 0 };
+	struct config *c = NULL;
+	assert_int_equal(config_parse_tasks("t", text, strlen(text), &c, &fx.err), STATUS_OK);
+	task_record_encode(&c->tasks[0], &value);
+	const struct topic_change change = { slice_of(name), { value.data, value.length }, RD_KAFKA_PARTITION_UA };
+	if (topic_write(fx.config, fx.config->tasks_topic, &change, 1, WAIT_MS, &fx.err))
+		fail_msg("%s", fx.err.text);
+	config_free(c);
+	buffer_free(&value);
+}
+
+static void without_versions_it_says_what_is_true(void **state)
+{
+	static const char refused[] = "the daemon refuses its definition: blocks: 7: the backbone's levels are 0 to 2";
+	char out[2048], file[128], said[256];
+	(void)snprintf(file, sizeof file, "%s/p", fx.folder);
+	put_task("deep", "name: deep\ntype: classification\nblocks: [7]\n");
+	(void)snprintf(said, sizeof said, "deep: %s\n", refused);
+	assert_int_equal(PATCH(out, "list", "deep"), STATUS_OK);
+	assert_string_equal(out, said);
+	(void)snprintf(said, sizeof said, "task deep: %s", refused);
+	assert_int_equal(PATCH(out, "show", "deep"), STATUS_DATA);
+	assert_string_equal(fx.err.text, said);
+	assert_int_equal(PATCH(out, "export", "deep", "--out", file), STATUS_DATA);
+	assert_string_equal(fx.err.text, said);
+
+	put_task("hue", "name: hue\ntype: classification\n");
+	put_task("hue", "name: hue\ntype: classification\nbottleneck: 17\n");
+	assert_int_equal(PATCH(out, "list", "hue"), STATUS_OK);
+	assert_string_equal(out,
+			    "hue: serves its identity patch (version 1); nothing learnt yet; a newer definition is "
+			    "refused: bottleneck: 17: at most twice the backbone's 8 channels: it is to be narrow\n");
+	assert_int_equal(PATCH(out, "show", "hue"), STATUS_NO_INPUT);
+	assert_says(fx.err.text, "task hue: no version has been written yet: it serves its identity patch (version 1)");
+
+	assert_int_equal(unlink(fx.backbone), 0);
+	assert_int_equal(PATCH(out, "list", "deep"), STATUS_OK);
+	(void)snprintf(said, sizeof said, "fits the backbone is for the daemon to say: %s: No such file", fx.backbone);
+	assert_says(out, said);
+
+	publish_version(1); /* of gender, whose newest definition no daemon takes */
+	put_task("gender", "name: gender\ntype: classification\nblocks: [3]\n");
+	fixture_write(fx.backbone, &shape);
+	assert_int_equal(PATCH(out, "export", "gender", "--out", file), STATUS_DATA);
+	assert_says(fx.err.text, "task gender: the daemon refuses its definition: blocks: 3: ");
+	assert_int_equal(PATCH(out, "export", "gender", "--version", "1", "--out", file), STATUS_OK);
 }
 
 static void versions_are_exported_as_they_are(void **state)
@@ -253,6 +316,22 @@ static void versions_are_exported_as_they_are(void **state)
 	assert_int_equal(PATCH(out, "export", "--out", file), STATUS_USAGE);
 	assert_int_equal(PATCH(out, "export", "gender", "--out", fx.path), STATUS_USAGE);
 	assert_int_equal(PATCH(out, "export", "gender", "--out", "/nonexistent/p"), STATUS_IO);
+}
+
+/* A decision before the two were compared on any label. */
+static void without_labels_there_is_no_gain(void **state)
+{
+	char out[8192];
+	publish_version(1);
+	struct patch_record r = version(2, PATCH_PROMOTED);
+	r.has_gate = true;
+	r.gate = (struct patch_gate){ .reason = PATCH_NOT_WORSE, .over = NAN, .over_log = NAN, .width = INFINITY };
+	publish(&r, "version 2");
+	assert_int_equal(PATCH(out, "list"), STATUS_OK);
+	assert_says(out, "promoted  not_worse ");
+	assert_says(out, "  -\n");
+	assert_int_equal(PATCH(out, "show", "gender"), STATUS_OK);
+	assert_says(out, "not_worse, 0 labels, gain -\n");
 }
 
 static void show_has_the_numbers(void **state)
@@ -357,8 +436,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
-		TEST(list_has_every_record),      TEST(versions_are_exported_as_they_are), TEST(show_has_the_numbers),
-		TEST(a_damaged_version_says_why), TEST(a_rollback_needs_somewhere_to_go),  TEST(a_rollback_is_awaited),
+		TEST(without_versions_it_says_what_is_true), TEST(list_has_every_record),
+		TEST(versions_are_exported_as_they_are),     TEST(show_has_the_numbers),
+		TEST(without_labels_there_is_no_gain),       TEST(a_damaged_version_says_why),
+		TEST(a_rollback_needs_somewhere_to_go),      TEST(a_rollback_is_awaited),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
