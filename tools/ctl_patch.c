@@ -306,18 +306,20 @@ static enum status run_list(int argc, char **argv, struct error *err)
 		{ "json", CTL_FLAG, false, &c.json, NULL, "an object a line, of every record", 0, 0 },
 		CTL_OPTION_TIMEOUT(&c.timeout_ms),
 	};
-	const struct ctl_usage usage = { "patch list",
-					 "[TASK]",
-					 "Lists what became of the patches of a task, or of all, the newest last: the "
-					 "version that is live after\n"
-					 "it, what was decided and why, labels consumed, the main metric of the live "
-					 "patch and of its challenger\n"
-					 "before they learned from the labels, and by how much the loss of one was "
-					 "lower, over how many labels; -: there were none.\n"
-					 "Of a task without a version yet: whether it is served.\n",
-					 options,
-					 CTL_COUNT(options),
-					 1 };
+	const struct ctl_usage usage = {
+		"patch list",
+		"[TASK]",
+		"Lists what became of the patches of a task, or of all, the newest last: the "
+		"version that is live after\n"
+		"it, what was decided and why, labels consumed, the main metric of the live "
+		"patch and of its challenger\n"
+		"before they learned from the labels, and by how much the loss of one was "
+		"lower, over how many labels\n"
+		"(-: there were none). Of a task without a version yet: whether it is served.\n",
+		options,
+		CTL_COUNT(options),
+		1
+	};
 	int operands;
 	bool help;
 	enum status status = ctl_parse(argc, argv, &usage, &operands, &help, err);

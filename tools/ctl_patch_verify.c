@@ -52,10 +52,12 @@ enum status ctl_patch_verify(int argc, char **argv, struct error *err)
 					 "TASK",
 					 "Makes a task's patches again, from the examples and the recorded cuts and "
 					 "decisions, and compares the bytes: from\n"
-					 "the lineage's beginning, or from the older checkpoint where the topics do "
-					 "not reach back so far. The bytes are the\n"
-					 "same on the same kind of machine. Errors: 65 where something else comes out, "
-					 "or an example is in no record.\n",
+					 "the lineage's beginning, or from a checkpoint where the topics do not reach "
+					 "back so far. The bytes are the same\n"
+					 "on the same kind of machine. Errors: 65 where something else comes out, an "
+					 "example is in no record, bytes are\n"
+					 "damaged, or the topics reach back to no checkpoint, with what it trained on "
+					 "again.\n",
 					 options,
 					 CTL_COUNT(options),
 					 1 };

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SETTLE_US = 2000000 };
+
 struct replay {
 	const struct config *config;
 	const char *name;
@@ -29,7 +31,8 @@ struct replay {
 	struct learner *learner;
 	struct example_input *input;
 	struct scan *scan; /* of the examples */
-	int64_t start;     /* offset of the first example that counts */
+	uint64_t begins;   /* offset from which on the partition still has them */
+	int64_t start;     /* of the first one that counts */
 	int64_t stop;      /* behind the last one that a record names */
 	bool ended;
 	struct taken_example *waiting; /* [count] from `first` on: read and in no cut yet */
@@ -289,40 +292,48 @@ static enum status do_record(struct replay *r, const struct patch_record *record
 
 /* ---- where to begin ---- */
 
-static enum status begin_at_creation(struct replay *r, const struct patch_record *created, struct error *err)
+/* Whether the examples of the records from that index on are all there still, as far as offsets tell. */
+static bool has_examples(const struct replay *r, size_t from)
 {
-	r->start = created->examples.first;
-	return learner_new(&r->setup.options, &r->setup.lineage, created->timestamp_ms, &r->learner, err);
+	for (size_t i = from; i < r->entry->decision_count; i++)
+		if (r->entry->decisions[i]->cut_count > 0)
+			return r->entry->decisions[i]->cuts[0].offset >= r->begins;
+	return true;
 }
 
-/* The older of the checkpoints of the lineage, NULL: there is none. */
-static const struct patch_slot *oldest_checkpoint(const struct replay *r)
+/* The index behind the record of a checkpoint; 0: it is not there, or a slot has no checkpoint of this lineage. */
+static size_t behind_checkpoint(const struct replay *r, const struct patch_slot *slot)
 {
-	const struct patch_slot *oldest = NULL;
-	for (uint32_t i = PATCH_VERSION_SLOTS; i < PATCH_SLOTS; i++) {
-		const struct patch_slot *slot = &r->entry->slots[i];
-		if (slot->state == PATCH_SLOT_WHOLE && same_lineage(r, &slot->record) &&
-		    (!oldest || slot->record.number < oldest->record.number))
-			oldest = slot;
-	}
-	return oldest;
+	if (slot->state != PATCH_SLOT_WHOLE || !same_lineage(r, &slot->record))
+		return 0;
+	for (size_t i = 0; i < r->entry->decision_count; i++)
+		if (r->entry->decisions[i]->number == slot->record.number)
+			return i + 1;
+	return 0;
 }
 
-/* A learner as it was, its reservoir read again. */
-static enum status begin_at_checkpoint(struct replay *r, const struct patch_slot *slot, struct error *err)
+/* A learner as it was, but for what is in its reservoir; *ret_whole: that can be read again. */
+static enum status restore(struct replay *r, const struct patch_slot *slot, bool *ret_whole, struct error *err)
 {
 	struct buffer bytes = { 0 };
 	uint64_t wanted;
 	enum status status = patch_entry_bytes(r->entry, slot, &bytes, err);
+	learner_free(r->learner);
+	r->learner = NULL;
 	if (!status)
 		status = learner_restore(&r->setup.options, &r->setup.lineage, bytes.data, bytes.length, &r->learner,
 					 err);
 	buffer_free(&bytes);
-	while (!status) {
-		status = read_examples(r, 1, err);
-		if (status || r->count == 0 ||
-		    r->waiting[r->first].example.offset >= (uint64_t)slot->record.examples.next)
-			break;
+	*ret_whole = !status && (!learner_wants(r->learner, &wanted) || wanted >= r->begins);
+	return status;
+}
+
+static enum status refill(struct replay *r, const struct patch_slot *slot, struct error *err)
+{
+	uint64_t wanted;
+	enum status status;
+	while (!(status = read_examples(r, 1, err)) && r->count > 0 &&
+	       r->waiting[r->first].example.offset < (uint64_t)slot->record.examples.next) {
 		if (r->waiting[r->first].example.kind == LEARNER_LABEL)
 			learner_refill(r->learner, &r->waiting[r->first].example);
 		drop(r, 1);
@@ -332,8 +343,41 @@ static enum status begin_at_checkpoint(struct replay *r, const struct patch_slot
 				   "task %s: the example at offset %" PRIu64
 				   ", which was trained on again, is not there any more",
 				   r->name, wanted);
-	r->result.from_checkpoint = true;
 	return status;
+}
+
+/* The oldest checkpoint behind the record of that number whose own examples are there, NULL: there is none; *ret_at as above. */
+static const struct patch_slot *next_checkpoint(const struct replay *r, uint64_t number, size_t *ret_at)
+{
+	const struct patch_slot *oldest = NULL;
+	for (uint32_t s = PATCH_VERSION_SLOTS; s < PATCH_SLOTS; s++) {
+		const struct patch_slot *slot = &r->entry->slots[s];
+		const size_t at = behind_checkpoint(r, slot);
+		if (at && slot->record.number > number && has_examples(r, at) &&
+		    (!oldest || slot->record.number < oldest->record.number)) {
+			oldest = slot;
+			*ret_at = at;
+		}
+	}
+	return oldest;
+}
+
+/* From the older of the checkpoints, or from the newer where examples are gone that the older one trained on again. */
+static enum status begin_at_checkpoint(struct replay *r, uint64_t created, size_t *ret, struct error *err)
+{
+	const struct patch_slot *slot = NULL;
+	bool whole = false;
+	enum status status = STATUS_OK;
+	r->result.from_checkpoint = true;
+	while (!status && !whole && (slot = next_checkpoint(r, slot ? slot->record.number : created, ret)))
+		status = restore(r, slot, &whole, err);
+	if (status)
+		return status;
+	return slot ? refill(r, slot, err)
+		    : error_set(err, STATUS_DATA,
+				"task %s: neither its beginning nor a checkpoint is there any more with all of its "
+				"examples: those of topic %s begin at offset %" PRIu64,
+				r->name, r->config->examples_topic, r->begins);
 }
 
 /* The index of the record that is done first: that of the lineage's creation, or the one behind a checkpoint. */
@@ -341,20 +385,15 @@ static enum status begin(struct replay *r, size_t *ret, struct error *err)
 {
 	struct patch_record **records = r->entry->decisions;
 	for (size_t i = r->entry->decision_count; i-- > 0 && same_lineage(r, records[i]);) {
-		if (records[i]->decision == PATCH_CREATED) {
-			*ret = i;
-			return begin_at_creation(r, records[i], err);
-		}
+		if (records[i]->decision != PATCH_CREATED)
+			continue;
+		if (!has_examples(r, i))
+			return begin_at_checkpoint(r, records[i]->number, ret, err);
+		*ret = i;
+		r->start = records[i]->examples.first;
+		return learner_new(&r->setup.options, &r->setup.lineage, records[i]->timestamp_ms, &r->learner, err);
 	}
-	const struct patch_slot *slot = oldest_checkpoint(r);
-	for (size_t i = 0; slot && i < r->entry->decision_count; i++) {
-		if (records[i]->number == slot->record.number) {
-			*ret = i + 1;
-			return begin_at_checkpoint(r, slot, err);
-		}
-	}
-	return error_set(err, STATUS_DATA, "task %s: neither its beginning nor a checkpoint is on the topic any more",
-			 r->name);
+	return begin_at_checkpoint(r, 0, ret, err);
 }
 
 /* Records follow each other without a gap, and so do their examples. */
@@ -373,6 +412,28 @@ static enum status check_order(const struct replay *r, size_t i, struct error *e
 	return STATUS_OK;
 }
 
+/* Bytes that are not what their manifest says. What was read may end within a transaction: the rest of it is waited for. */
+static enum status check_slots(struct replay *r, struct error *err)
+{
+	const int64_t deadline_us = clock_monotonic_us() + SETTLE_US;
+	for (;;) {
+		const struct patch_slot *broken = NULL;
+		struct patch_change ignored;
+		bool got;
+		for (uint32_t s = 0; s < PATCH_SLOTS; s++)
+			if (r->entry->slots[s].state == PATCH_SLOT_BROKEN)
+				broken = &r->entry->slots[s];
+		if (!broken)
+			return STATUS_OK;
+		if (clock_monotonic_us() > deadline_us)
+			return error_set(err, STATUS_DATA, "task %s: slot %d is not whole: %s", r->name,
+					 (int)(broken - r->entry->slots), broken->reason);
+		enum status status = patch_topic_poll(r->patches, 50, &got, &ignored, err);
+		if (status)
+			return status;
+	}
+}
+
 static enum status find_entry(struct replay *r, struct error *err)
 {
 	enum status status = patch_topic_open(r->config, true, r->timeout_ms, &r->patches, err);
@@ -381,10 +442,16 @@ static enum status find_entry(struct replay *r, struct error *err)
 	if (status)
 		return status;
 	r->entry = patch_table_find(patch_topic_table(r->patches), r->name);
+	if (r->entry && check_slots(r, err))
+		return err->status;
 	r->newest = r->entry ? patch_entry_newest(r->entry) : NULL;
 	if (!r->newest)
 		return error_set(err, STATUS_NO_INPUT, "topic %s: nothing of task %s", r->config->patches_topic,
 				 r->name);
+	if (!patch_entry_live(r->entry) || (*r->newest->predecessor && !patch_entry_predecessor(r->entry)))
+		return error_set(err, STATUS_DATA, "topic %s: the bytes of task %s's %s are not there",
+				 r->config->patches_topic, r->name,
+				 patch_entry_live(r->entry) ? "predecessor" : "live version");
 	r->stop = r->newest->examples.next;
 	r->result.labels = r->newest->labels_trained;
 	r->result.newest = r->newest->version;
@@ -399,8 +466,14 @@ static enum status run(struct replay *r, struct error *err)
 		status = set_up(r, err);
 	if (!status)
 		status = scan_open(r->config, r->config->examples_topic, SCAN_BEGINNING, true, &r->scan, err);
-	if (!status)
+	const int32_t partition = status ? 0 : r->newest->examples.partition;
+	if (!status && (partition < 0 || partition >= scan_partitions(r->scan)))
+		status = error_set(err, STATUS_DATA, "topic %s: there is no partition %d, of which the records tell",
+				   r->config->examples_topic, partition);
+	if (!status) {
+		r->begins = (uint64_t)scan_start(r->scan, partition);
 		status = begin(r, &at, err);
+	}
 	for (; !status && at < r->entry->decision_count; at++) {
 		status = check_order(r, at, err);
 		if (!status)

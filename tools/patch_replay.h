@@ -24,8 +24,8 @@ struct patch_replay {
 };
 
 /* Errors: STATUS_NO_INPUT (no record of the task), STATUS_DATA (what comes out differs, records leave examples out or take them
- * twice, another definition or backbone is in force, examples are gone), those of reading the topics and of loading the
- * backbone. */
+ * twice, another definition or backbone is in force, examples are gone, bytes are damaged or missing that the topic has to have),
+ * those of reading the topics and of loading the backbone. */
 enum status patch_replay_run(const struct config *config, const char *task, int timeout_ms, struct patch_replay *ret,
 			     struct error *err) MUST_CHECK;
 

@@ -16,7 +16,8 @@ struct scan {
 	rd_kafka_t *reader;
 	char *topic;
 	bool bounded;
-	int64_t *stops; /* [partitions]: where to stop; -1: not known yet, DONE: read so far */
+	int64_t *starts; /* [partitions] */
+	int64_t *stops;  /* [partitions]: where to stop; -1: not known yet, DONE: read so far */
 	int32_t partitions;
 	int32_t ended_count;
 	bool said; /* that brokers are in trouble */
@@ -64,6 +65,7 @@ static enum status assign(struct scan *s, enum scan_from from, struct error *err
 		int64_t offset = 0;
 		status = start_offset(s, i, from, &offset, err);
 		rd_kafka_topic_partition_list_add(list, s->topic, i)->offset = offset;
+		s->starts[i] = offset;
 	}
 	if (!status) {
 		rd_kafka_resp_err_t code = rd_kafka_assign(s->reader, list);
@@ -86,10 +88,11 @@ static enum status prepare(struct scan *s, const struct config *config, const ch
 				 "makes it",
 				 topic, config->path);
 	s->topic = strdup(topic);
+	s->starts = calloc((size_t)s->partitions, sizeof *s->starts);
 	s->stops = calloc((size_t)s->partitions, sizeof *s->stops);
 	for (int32_t i = 0; s->stops && i < s->partitions; i++)
 		s->stops[i] = UNKNOWN;
-	return s->topic && s->stops ? assign(s, from, err) : error_set_memory(err);
+	return s->topic && s->starts && s->stops ? assign(s, from, err) : error_set_memory(err);
 }
 
 enum status scan_open(const struct config *config, const char *topic, enum scan_from from, bool bounded,
@@ -119,6 +122,7 @@ void scan_close(struct scan *s)
 		rd_kafka_destroy(s->reader);
 	}
 	free(s->topic);
+	free(s->starts);
 	free(s->stops);
 	free(s);
 }
@@ -203,4 +207,9 @@ bool scan_ended(const struct scan *s)
 int32_t scan_partitions(const struct scan *s)
 {
 	return s->partitions;
+}
+
+int64_t scan_start(const struct scan *s, int32_t partition)
+{
+	return s->starts[partition];
 }

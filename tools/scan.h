@@ -35,4 +35,6 @@ bool scan_ended(const struct scan *s); /* a bounded scan has read everything */
 
 int32_t scan_partitions(const struct scan *s);
 
+int64_t scan_start(const struct scan *s, int32_t partition); /* offset from which it reads */
+
 #endif

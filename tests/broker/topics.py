@@ -116,6 +116,12 @@ def grow(bootstrap, names, partitions):
         time.sleep(0.1)
 
 
+def delete_before(bootstrap, name, partition, offset):
+    """What retention does."""
+    for future in admin(bootstrap).delete_records([TopicPartition(name, partition, offset)]).values():
+        future.result(30)
+
+
 def setting(bootstrap, name, key):
     """A topic's property as the brokers have it."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)

@@ -9,9 +9,14 @@
 #include "model_fixture.h"
 #include "network_fixture.h"
 
-static const char yaml[] = "backbone: b\nstate_dir: s\nkafka: {bootstrap.servers: h}\npatch: {max_age_ms: 1}\ntasks:\n"
-			   "  - {name: hue, type: classification, bottleneck: 4, mean_window: 7, replay: 200}\n"
-			   "  - {name: size, type: regression, insertion: serial, bottleneck: 2, max_age_ms: 1}\n";
+#ifndef LINEAGE_REPLAY
+#define LINEAGE_REPLAY "200" /* examples that are kept to be trained on again */
+#endif
+
+static const char yaml[] =
+	"backbone: b\nstate_dir: s\nkafka: {bootstrap.servers: h}\npatch: {max_age_ms: 1}\ntasks:\n"
+	"  - {name: hue, type: classification, bottleneck: 4, mean_window: 7, replay: " LINEAGE_REPLAY "}\n"
+	"  - {name: size, type: regression, insertion: serial, bottleneck: 2, max_age_ms: 1}\n";
 
 enum { EXAMPLES = 1200, PARTITION = 3, FIRST = 1000 /* offset */, PAST = 9 };
 

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import time
 
+from confluent_kafka import Producer
+
 import codec
+import topics
 from daemon import die_with_parent
 from registry import scenario
 from scenarios.ctl import fails
@@ -38,6 +41,34 @@ class Patches:
         does(self.command("export", task, "--out", path, *version), f"{task}: version ")
         with open(path, "rb") as data:
             return path, hashlib.sha256(data.read()).hexdigest()
+
+
+def tamper(site, patches):
+    """verify finds bytes that are others, and examples that are gone."""
+    handle, topic = Producer({"bootstrap.servers": site.bootstrap, "log_level": 2}), site.topic("patches")
+    verify = patches.command("verify", "colour")
+    shown = json.loads(does(patches.command("show", "colour", "--json")))
+    slot, = (v["slot"] for v in shown["versions"] if v["role"] == "live")
+    written = {m.key().decode(): m for messages in topics.read_all(site.bootstrap, topic).values() for m in messages}
+    chunk, manifest = written[f"colour/{slot}/0"], written[f"colour/{slot}/manifest"]
+
+    def write(message, value):
+        handle.produce(topic, key=message.key(), value=value, partition=message.partition())
+        assert handle.flush(30) == 0
+
+    write(chunk, chunk.value()[:-1] + bytes([chunk.value()[-1] ^ 1]))
+    fails(verify, 65, f"task colour: slot {slot} is not whole: chunk 0 is newer than the manifest")
+    write(manifest, manifest.value())
+    fails(verify, 65, f"task colour: slot {slot} is not whole: ")
+    write(chunk, chunk.value())
+    write(manifest, manifest.value())
+    does(verify, "the same bytes come out")
+    first, second = sorted(m.offset() for m in topics.read_all(site.bootstrap, site.topic("examples"))[shown["examples"]["partition"]]
+                           if m.key() == b"colour")[:2]
+    topics.delete_before(site.bootstrap, site.topic("examples"), shown["examples"]["partition"], first)
+    does(verify, "from the beginning on")
+    topics.delete_before(site.bootstrap, site.topic("examples"), shown["examples"]["partition"], second)
+    fails(verify, 65, "task colour: neither its beginning nor a checkpoint is there any more with all of its examples")
 
 
 @scenario(timeout_s=240)
@@ -129,6 +160,7 @@ def patches_by_people(site):
     assert scores and {s["task"] for s in scores[-1]} == {"colour", "idle"}, f"{scores[-1:]}"
     assert [v["label"] for s in scores[-1] for v in s["values"] if s["task"] == "colour"] == COLOURS
     daemon.stopped_well()
+    tamper(site, patches)
 
     fails([*patches.command("rollback", "colour"), "--timeout-ms", "1500"], 66 if not said["predecessor"] else 69, "task colour")
     wider = os.path.join(site.folder, "wider.yaml")
