@@ -26,6 +26,7 @@
 #define TWIN_FENCINGS 3
 #define HTTP_WAIT_MS 60000 /* for a taken address */
 #define RETRY_MS 500
+#define REOPEN_MS 1000       /* between tries to read lost topics again */
 #define TOPICS_TRIES 4       /* brokers show a new topic a moment late */
 #define SAME_SIGNAL_MS 500   /* a second one within this is the first again: timeout(1) sends it to process and group */
 #define EXTEND_MS 30000      /* what systemd is asked for while starting, */
@@ -65,6 +66,8 @@ struct control {
 
 	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
 	bool topics_busy;
+	bool reopening;    /* what is served was lost, and is read again */
+	int64_t reopen_ms; /* when that is tried next */
 	struct topics topics;
 	struct serving *serving; /* not started: labels are not read, and there are no scores */
 	struct error topics_err;
@@ -262,12 +265,47 @@ static void on_exited(uv_async_t *async)
 
 /* ---- what is served ---- */
 
+static void reopen(uv_work_t *job)
+{
+	struct control *c = job->data;
+	c->topics_status = serving_start(c->serving, TOPICS_TIMEOUT_MS, &c->topics_err);
+}
+
+/* What the learner has is what the topics had before. */
+static void reopened(uv_work_t *job, int status)
+{
+	struct control *c = job->data;
+	c->topics_busy = false;
+	c->reopening = c->topics_status != STATUS_OK;
+	c->reopen_ms = now_ms() + REOPEN_MS;
+	health_note(c->health, HEALTH_SERVING, c->reopening ? c->topics_err.text : "");
+	if (c->phase == STOPPING)
+		close_if_done(c);
+	else if (c->topics_status == STATUS_MEMORY)
+		fail(c, &c->topics_err);
+	else if (!c->reopening && c->learner)
+		learner_lane_reopen(c->learner);
+}
+
+static void follow(struct control *c, enum status (*take)(struct serving *s, struct error *err))
+{
+	struct error err;
+	if (c->phase != RUNNING || c->topics_busy || !serving_started(c->serving))
+		return;
+	if (!c->reopening && take(c->serving, &err)) {
+		fail(c, &err);
+		return;
+	}
+	c->reopening = c->reopening || serving_lost(c->serving);
+	if (!c->reopening || now_ms() < c->reopen_ms)
+		return;
+	c->topics_busy = true;
+	(void)uv_queue_work(&c->loop, &c->topics_job, reopen, reopened);
+}
+
 static void on_patches(uv_timer_t *timer)
 {
-	struct control *c = timer->data;
-	struct error err;
-	if (c->phase == RUNNING && serving_follow_patches(c->serving, &err))
-		fail(c, &err);
+	follow(timer->data, serving_follow_patches);
 }
 
 static void start_learner(struct control *c)
@@ -403,12 +441,9 @@ static void on_tick(uv_timer_t *timer)
 		log_warning("status: %s", err.text);
 		return;
 	}
+	follow(c, serving_follow_tasks);
 	if (c->phase == STOPPING)
 		return;
-	if (c->phase == RUNNING && serving_started(c->serving) && serving_follow_tasks(c->serving, &err)) {
-		fail(c, &err);
-		return;
-	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
 	tell_readiness(c, now, ready, &reasons);

@@ -20,6 +20,7 @@ struct health {
 	size_t count; /* of lanes */
 	bool started;
 	char waiting[256];
+	char noted[HEALTH_PARTS][256];
 	struct lane_status *status; /* [count], the shards are ours */
 	struct lane_health lanes[];
 };
@@ -55,6 +56,11 @@ void health_free(struct health *h)
 void health_wait(struct health *h, const char *waiting)
 {
 	(void)snprintf(h->waiting, sizeof h->waiting, "%s", waiting);
+}
+
+void health_note(struct health *h, enum health_part part, const char *why)
+{
+	(void)snprintf(h->noted[part], sizeof h->noted[part], "%s", why);
 }
 
 void health_start(struct health *h, int64_t now_ms)
@@ -120,6 +126,12 @@ bool health_ready(const struct health *h, struct buffer *reasons)
 	bool ready = h->started;
 	if (!h->started)
 		metrics_printf(reasons, "%s\n", *h->waiting ? h->waiting : "starting");
+	for (size_t i = 0; h->started && i < HEALTH_PARTS; i++) {
+		if (!*h->noted[i])
+			continue;
+		metrics_printf(reasons, "%s\n", h->noted[i]);
+		ready = false;
+	}
 	for (size_t i = 0; h->started && i < h->count; i++)
 		if (!lane_ready(&h->status[i], reasons))
 			ready = false;

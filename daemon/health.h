@@ -19,6 +19,10 @@ void health_free(struct health *h); /* NULL is fine */
 void health_wait(struct health *h, const char *waiting);
 void health_start(struct health *h, int64_t now_ms);
 
+/* What is beside the lanes: why what is served is not what the topics say, or why nothing is learnt; one line, "": all is well. */
+enum health_part { HEALTH_SERVING, HEALTH_LEARNING, HEALTH_PARTS };
+void health_note(struct health *h, enum health_part part, const char *why);
+
 /* Takes the board's news. Errors: STATUS_MEMORY; what it knew stays. */
 enum status health_update(struct health *h, int64_t now_ms, struct error *err) MUST_CHECK;
 

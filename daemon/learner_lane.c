@@ -130,6 +130,8 @@ static void count(struct learner_lane *lane)
 static enum status round_once(struct learner_lane *lane, struct error *err)
 {
 	bool writes;
+	if (atomic_exchange(&lane->reopen_wanted, false))
+		learner_reopen_lineages(lane);
 	enum status status = learner_match_lineages(lane, err);
 	if (status == STATUS_OK)
 		status = learner_collect(lane, ROUND_MS, err);
@@ -220,6 +222,11 @@ enum status learner_lane_start(const struct learner_lane_context *ctx, struct le
 void learner_lane_stop(struct learner_lane *lane)
 {
 	atomic_store(&lane->stop_wanted, true);
+}
+
+void learner_lane_reopen(struct learner_lane *lane)
+{
+	atomic_store(&lane->reopen_wanted, true);
 }
 
 bool learner_lane_finished(struct learner_lane *lane)

@@ -36,6 +36,11 @@ enum status learner_lane_start(const struct learner_lane_context *ctx, struct le
 /* Asks it to leave: what it has not committed is done again by whoever comes next. Any thread; returns at once. */
 void learner_lane_stop(struct learner_lane *lane);
 
+/* The patches topic is not what it was: was deleted and made anew, perhaps. The lineages are opened from it again, as another
+ * process would open them: one that it does not have begins anew, on the examples that are still there. Any thread; returns at
+ * once. */
+void learner_lane_reopen(struct learner_lane *lane);
+
 bool learner_lane_finished(struct learner_lane *lane); /* the thread has ended. Any thread */
 
 /* Waits for the thread's end and frees the lane. NULL is fine. */

@@ -1,5 +1,5 @@
 /* The inside of the learner lane, shared by its files: learner_lane.c (thread, rounds), learner_reading.c (partitions and
- * examples), learner_lineages.c (which lineages there are), learner_transaction.c. Everything is its thread's but for the two
+ * examples), learner_lineages.c (which lineages there are), learner_transaction.c. Everything is its thread's but for the
  * atomics. */
 #ifndef DAEMON_LEARNER_LANE_PRIVATE_H
 #define DAEMON_LEARNER_LANE_PRIVATE_H
@@ -24,8 +24,9 @@ struct learner_part {
 struct learner_lane {
 	struct learner_lane_context ctx;
 	pthread_t thread;
-	_Atomic bool stop_wanted; /* any thread sets it */
-	_Atomic bool finished;    /* set last by the thread */
+	_Atomic bool stop_wanted;   /* any thread sets it */
+	_Atomic bool reopen_wanted; /* likewise */
+	_Atomic bool finished;      /* set last by the thread */
 
 	struct lineage_context lineage_ctx;
 	struct example_input *input;
@@ -65,6 +66,7 @@ enum status learner_collect(struct learner_lane *lane, int wait_ms, struct error
 
 /* learner_lineages.c: opens lineages for the tasks in force whose partitions are owned, and closes those of others. Errors:
  * those of patch_topic_open; STATUS_MEMORY. */
+void learner_reopen_lineages(struct learner_lane *lane); /* the next match opens all of them again */
 enum status learner_match_lineages(struct learner_lane *lane, struct error *err) MUST_CHECK;
 void learner_close_lineages(struct learner_lane *lane);
 void learner_close_lineages_of(struct learner_lane *lane, int32_t partition);

@@ -46,6 +46,14 @@ void learner_close_lineages(struct learner_lane *lane)
 	(void)close_some(lane, every, NULL);
 }
 
+/* A record that is not on a topic made anew will not come: one whole read has to do. */
+void learner_reopen_lineages(struct learner_lane *lane)
+{
+	learner_close_lineages(lane);
+	lane->assigned = true;
+	lane->misses = MISSES - 1;
+}
+
 static bool of_partition(const struct lineage *l, const void *arg)
 {
 	return l->partition == *(const int32_t *)arg;
@@ -218,8 +226,10 @@ enum status learner_match_lineages(struct learner_lane *lane, struct error *err)
 	status = read_topic(lane, topic, err);
 	if (status == STATUS_OK)
 		status = open_missing(lane, patch_topic_table(topic), err);
-	if (status == STATUS_OK)
+	if (status == STATUS_OK) {
 		forget_resting(lane);
+		lane->misses = 0;
+	}
 	patch_topic_close(topic);
 	(void)malloc_trim(0); /* the whole topic was in memory for a moment, and glibc's arenas keep what they had */
 	return status;

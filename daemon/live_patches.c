@@ -4,6 +4,7 @@
 #include "daemon/learner_setup.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ struct live_patches {
 	struct live *lives; /* [count], in the order of the tasks */
 	size_t count;
 	bool chosen; /* once at least */
-	uint64_t swaps;
+	_Atomic uint64_t swaps;
 };
 
 enum status live_patches_new(const struct config *config, const struct backbone *backbone, struct network *net,
@@ -54,7 +55,7 @@ void live_patches_free(struct live_patches *l)
 
 uint64_t live_patches_swaps(const struct live_patches *l)
 {
-	return l->swaps;
+	return atomic_load_explicit(&l->swaps, memory_order_relaxed);
 }
 
 static void put(struct live *live, struct served_patch *patch, bool identity)

@@ -22,7 +22,7 @@ void live_patches_free(struct live_patches *l); /* NULL is fine */
 enum status live_patches_choose(struct live_patches *l, const struct task_set *tasks, const struct patch_table *table,
 				struct task_set **ret, struct error *err) MUST_CHECK;
 
-/* Versions that took another's place in a lineage. */
+/* Versions that took another's place in a lineage. Any thread. */
 uint64_t live_patches_swaps(const struct live_patches *l);
 
 #endif

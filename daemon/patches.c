@@ -11,9 +11,9 @@ enum { RECORDS_AT_MOST = 512 }; /* of one call: the loop has more to do */
 struct patches {
 	const struct config *config;
 	struct task_board *board;
-	struct patch_topic *topic;
+	struct patch_topic *topic; /* NULL: not opened yet */
+	bool lost;                 /* the topic is not the one that was read */
 	struct live_patches *live;
-	bool troubled; /* the topic cannot be followed, which has been said */
 };
 
 static enum status choose(struct patches *p, const struct task_set *tasks, struct error *err)
@@ -41,17 +41,11 @@ enum status patches_new(const struct config *config, const struct backbone *back
 	return STATUS_OK;
 }
 
-static void close_topic(struct patches *p)
-{
-	patch_topic_close(p->topic);
-	p->topic = NULL;
-}
-
 void patches_free(struct patches *p)
 {
 	if (!p)
 		return;
-	close_topic(p);
+	patch_topic_close(p->topic);
 	live_patches_free(p->live);
 	free(p);
 }
@@ -61,14 +55,17 @@ enum status patches_start(struct patches *p, const struct task_set *tasks, int t
 	enum status status = STATUS_OK;
 	if (!p->topic)
 		status = patch_topic_open(p->config, false, timeout_ms, &p->topic, err);
+	else if (p->lost)
+		status = patch_topic_restart(p->topic, timeout_ms, err);
 	if (status != STATUS_OK)
 		return status;
+	p->lost = false;
 	const int64_t begin_us = clock_monotonic_us();
 	status = patch_topic_catch_up(p->topic, timeout_ms, err);
 	if (status == STATUS_OK)
 		return choose(p, tasks, err);
-	if (clock_monotonic_us() - begin_us < (int64_t)timeout_ms * 1000)
-		close_topic(p); /* it was deleted, or may not be read: no use in going on with it */
+	/* it was deleted, or may not be read: no use in going on with it */
+	p->lost = clock_monotonic_us() - begin_us < (int64_t)timeout_ms * 1000;
 	return status;
 }
 
@@ -84,18 +81,25 @@ enum status patches_follow(struct patches *p, const struct task_set *tasks, stru
 	struct patch_change change;
 	bool got = true;
 	enum status status = STATUS_OK;
+	if (p->lost)
+		return STATUS_OK;
 	for (int n = 0; status == STATUS_OK && got && n < RECORDS_AT_MOST; n++) {
 		status = patch_topic_poll(p->topic, 0, &got, &change, err);
 		if (status == STATUS_OK && got)
 			tell(p, &change);
 	}
 	if (status == STATUS_UNAVAILABLE) {
-		if (!p->troubled)
-			log_warning("topic %s: %s; the patches stay as they are", p->config->patches_topic, err->text);
-		p->troubled = true;
-		status = STATUS_OK;
+		log_warning("%s: it is read again from its beginning, and the patches stay as they are until then",
+			    err->text);
+		p->lost = true;
+		return STATUS_OK;
 	}
 	return status == STATUS_OK ? choose(p, tasks, err) : status;
+}
+
+bool patches_lost(const struct patches *p)
+{
+	return p->lost;
 }
 
 uint64_t patches_swaps(const struct patches *p)

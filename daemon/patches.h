@@ -11,7 +11,7 @@ enum status patches_new(const struct config *config, const struct backbone *back
 			struct task_board *board, struct patches **ret, struct error *err) MUST_CHECK;
 void patches_free(struct patches *p); /* NULL is fine */
 
-/* Reads the topic to its end and puts these tasks on the board. Blocking, up to timeout_ms for each step: not on a loop. Errors:
+/* Reads the topic, unless it is followed already, to its end and puts these tasks on the board. Blocking, up to timeout_ms for each step: not on a loop. Errors:
  * those of patch_topic_open; STATUS_UNAVAILABLE: call it again, and it goes on where it stopped (versions of large tables take
  * longer than anybody should wait in one go); STATUS_MEMORY. */
 enum status patches_start(struct patches *p, const struct task_set *tasks, int timeout_ms,
@@ -21,6 +21,9 @@ enum status patches_start(struct patches *p, const struct task_set *tasks, int t
  * STATUS_MEMORY; outages are waited out. */
 enum status patches_follow(struct patches *p, const struct task_set *tasks, struct error *err) MUST_CHECK;
 
-uint64_t patches_swaps(const struct patches *p); /* as live_patches_swaps */
+/* The topic was deleted, made anew or cut off, which was said: what serves stays as it is until it is started again. */
+bool patches_lost(const struct patches *p);
+
+uint64_t patches_swaps(const struct patches *p); /* as live_patches_swaps; any thread */
 
 #endif

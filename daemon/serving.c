@@ -7,11 +7,7 @@
 #include <stdlib.h>
 
 struct serving {
-	const struct config *config;
-	const struct backbone *backbone;
-	struct network *net;
-	struct task_board *board;
-	struct tasks *tasks; /* NULL: not opened yet */
+	struct tasks *tasks;
 	struct patches *patches;
 	bool started;
 };
@@ -22,10 +18,13 @@ enum status serving_new(const struct config *config, const struct backbone *back
 	struct serving *s = calloc(1, sizeof *s);
 	if (!s)
 		return error_set_memory(err);
-	*s = (struct serving){ .config = config, .backbone = backbone, .net = net, .board = board };
-	if (patches_new(config, backbone, net, board, &s->patches, err) != STATUS_OK) {
+	enum status status = tasks_new(config, backbone, &s->tasks, err);
+	if (status == STATUS_OK)
+		status = patches_new(config, backbone, net, board, &s->patches, err);
+	if (status != STATUS_OK) {
+		tasks_free(s->tasks);
 		free(s);
-		return err->status;
+		return status;
 	}
 	*ret = s;
 	return STATUS_OK;
@@ -36,18 +35,16 @@ void serving_free(struct serving *s)
 	if (!s)
 		return;
 	patches_free(s->patches);
-	tasks_close(s->tasks);
+	tasks_free(s->tasks);
 	free(s);
 }
 
 enum status serving_start(struct serving *s, int timeout_ms, struct error *err)
 {
-	enum status status = STATUS_OK;
-	if (!s->tasks)
-		status = tasks_open(s->config, s->backbone, timeout_ms, &s->tasks, err);
+	enum status status = tasks_start(s->tasks, timeout_ms, err);
 	if (status == STATUS_OK)
 		status = patches_start(s->patches, tasks_in_force(s->tasks), timeout_ms, err);
-	s->started = status == STATUS_OK;
+	s->started = s->started || status == STATUS_OK;
 	return status;
 }
 
@@ -83,6 +80,11 @@ enum status serving_follow_tasks(struct serving *s, struct error *err)
 enum status serving_follow_patches(struct serving *s, struct error *err)
 {
 	return patches_follow(s->patches, tasks_in_force(s->tasks), err);
+}
+
+bool serving_lost(const struct serving *s)
+{
+	return tasks_lost(s->tasks) || patches_lost(s->patches);
 }
 
 uint64_t serving_swaps(const struct serving *s)

@@ -1,5 +1,5 @@
 /* What is served, by what the tasks and the patches topic say, kept up to date on the board. The control loop's, but for
- * serving_start. */
+ * serving_start, while which nothing else may be called but serving_swaps. */
 #ifndef DAEMON_SERVING_H
 #define DAEMON_SERVING_H
 
@@ -21,15 +21,19 @@ void serving_free(struct serving *s); /* NULL is fine */
 bool serving_is_possible(const struct config *config, const struct topics *topics);
 
 /* Reads both topics to their ends and puts what is served on the board. Blocking, up to timeout_ms for each step: not on a loop.
- * Errors: those of tasks_open and patches_start; after STATUS_UNAVAILABLE call it again, and it goes on where it stopped. */
+ * Errors: those of tasks_start and patches_start; after STATUS_UNAVAILABLE call it again, and it goes on where it stopped. */
 enum status serving_start(struct serving *s, int timeout_ms, struct error *err) MUST_CHECK;
 
-bool serving_started(const struct serving *s);
+bool serving_started(const struct serving *s); /* once */
 
 /* Each takes what has come since on its topic. They wait for nothing. Errors: STATUS_MEMORY; outages are waited out. */
 enum status serving_follow_tasks(struct serving *s, struct error *err) MUST_CHECK;
 enum status serving_follow_patches(struct serving *s, struct error *err) MUST_CHECK;
 
-uint64_t serving_swaps(const struct serving *s); /* versions that took another's place in a lineage */
+/* One of them was deleted, made anew or cut off, which was said: what is served stays as it is until serving_start has read it
+ * again. */
+bool serving_lost(const struct serving *s);
+
+uint64_t serving_swaps(const struct serving *s); /* versions that took another's place in a lineage; any thread */
 
 #endif

@@ -16,9 +16,9 @@ enum { STEP_MS = 50 };
 struct tasks {
 	const struct config *config;
 	struct task_fit fit;
-	struct task_topic *topic;
-	struct task_set *set; /* in force */
-	bool troubled;        /* the topic cannot be followed, which has been said */
+	struct task_topic *topic; /* NULL: not opened yet */
+	struct task_set *set;     /* in force; NULL before the first start */
+	bool lost;                /* the topic is not the one that was read, or was not read yet */
 };
 
 static struct slice text(const char *s)
@@ -122,10 +122,11 @@ static enum status await_offered(struct tasks *t, int timeout_ms, struct error *
 	return status;
 }
 
-static enum status start(struct tasks *t, int timeout_ms, struct error *err)
+static enum status read_topic(struct tasks *t, int timeout_ms, struct error *err)
 {
 	const struct task_judge judge = task_fit_judge(&t->fit);
-	enum status status = task_topic_open(t->config, &judge, timeout_ms, &t->topic, err);
+	enum status status = t->topic ? task_topic_restart(t->topic, timeout_ms, err)
+				      : task_topic_open(t->config, &judge, timeout_ms, &t->topic, err);
 	if (status == STATUS_OK)
 		status = task_topic_catch_up(t->topic, timeout_ms, err);
 	for (size_t i = 0; i < t->config->tasks_count && status == STATUS_OK; i++)
@@ -139,23 +140,18 @@ static enum status start(struct tasks *t, int timeout_ms, struct error *err)
 	return status == STATUS_OK ? take_set(t, err) : status;
 }
 
-enum status tasks_open(const struct config *config, const struct backbone *backbone, int timeout_ms, struct tasks **ret,
-		       struct error *err)
+enum status tasks_new(const struct config *config, const struct backbone *backbone, struct tasks **ret,
+		      struct error *err)
 {
 	struct tasks *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
-	*t = (struct tasks){ .config = config, .fit = { backbone, config->sequences_keep } };
-	enum status status = start(t, timeout_ms, err);
-	if (status != STATUS_OK) {
-		tasks_close(t);
-		return status;
-	}
+	*t = (struct tasks){ .config = config, .fit = { backbone, config->sequences_keep }, .lost = true };
 	*ret = t;
 	return STATUS_OK;
 }
 
-void tasks_close(struct tasks *t)
+void tasks_free(struct tasks *t)
 {
 	if (!t)
 		return;
@@ -164,22 +160,38 @@ void tasks_close(struct tasks *t)
 	free(t);
 }
 
+enum status tasks_start(struct tasks *t, int timeout_ms, struct error *err)
+{
+	if (!t->lost)
+		return STATUS_OK;
+	enum status status = read_topic(t, timeout_ms, err);
+	t->lost = status != STATUS_OK;
+	return status;
+}
+
 enum status tasks_follow(struct tasks *t, struct error *err)
 {
 	const struct task_entry *entry = NULL;
 	bool changed = false;
 	enum status status;
+	if (t->lost)
+		return STATUS_OK;
 	while ((status = task_topic_poll(t->topic, 0, &entry, err)) == STATUS_OK && entry) {
 		tell(entry);
 		changed = true;
 	}
 	if (status == STATUS_UNAVAILABLE) {
-		if (!t->troubled)
-			log_warning("topic %s: %s; the tasks stay as they are", t->config->tasks_topic, err->text);
-		t->troubled = true;
-		status = STATUS_OK;
+		log_warning("%s: it is read again from its beginning, and the tasks stay as they are until then",
+			    err->text);
+		t->lost = true;
+		return STATUS_OK;
 	}
 	return changed && status == STATUS_OK ? take_set(t, err) : status;
+}
+
+bool tasks_lost(const struct tasks *t)
+{
+	return t->lost;
 }
 
 const struct task_set *tasks_in_force(const struct tasks *t)

@@ -119,9 +119,13 @@ void client_last_error(char *ret, size_t n)
 	(void)pthread_mutex_unlock(&last.lock);
 }
 
+/* opaque: a follower's, whose topic is its own affair and not the brokers'; NULL of others. */
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
-	client_note_error((rd_kafka_resp_err_t)code, reason);
+	if (opaque && code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		*(bool *)opaque = true;
+	else
+		client_note_error((rd_kafka_resp_err_t)code, reason);
 }
 
 /* At most BURST lines of one facility (librdkafka's word for the kind of a line) in a PERIOD. */
@@ -374,13 +378,15 @@ enum status client_learner_producer(const struct config *config, rd_kafka_t **re
 	return status == STATUS_OK ? open_lane(config, LEARNER_PRODUCER, NULL, name, 0, ret, err) : status;
 }
 
-static enum status open_reader(const struct config *config, const char *wait_ms, rd_kafka_t **ret, struct error *err)
+static enum status open_reader(const struct config *config, const char *wait_ms, bool *gone, rd_kafka_t **ret,
+			       struct error *err)
 {
 	rd_kafka_conf_t *conf;
 	enum status status = build(config, READER, false, &conf, err);
 	if (status != STATUS_OK)
 		return status;
 	status = set(conf, "fetch.wait.max.ms", wait_ms, err);
+	rd_kafka_conf_set_opaque(conf, gone);
 	if (status == STATUS_OK)
 		return open(config, conf, READER, ret, err);
 	rd_kafka_conf_destroy(conf);
@@ -389,12 +395,12 @@ static enum status open_reader(const struct config *config, const char *wait_ms,
 
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err)
 {
-	return open_reader(config, "10", ret, err);
+	return open_reader(config, "10", NULL, ret, err);
 }
 
-enum status client_follower(const struct config *config, rd_kafka_t **ret, struct error *err)
+enum status client_follower(const struct config *config, bool *gone, rd_kafka_t **ret, struct error *err)
 {
-	return open_reader(config, "100", ret, err);
+	return open_reader(config, "100", gone, ret, err);
 }
 
 enum status client_producer(const struct config *config, const char *transactional_id, rd_kafka_t **ret,

@@ -16,6 +16,7 @@
 #include "config/config.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdbool.h>
 
 /* One lane's consumer: group, static member "<instance>-<lane>", cooperative-sticky, read_committed, no auto commit,
  * auto.offset.reset error; rebalance, EOF and errors as events of the consumer queue (rd_kafka_queue_get_consumer), to
@@ -40,8 +41,9 @@ enum status client_learner_producer(const struct config *config, rd_kafka_t **re
  * properties say of fetches' waits: those are the lanes'. */
 enum status client_reader(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
-/* The same for a topic that is followed for good: it asks a tenth as often while nothing comes, and learns of an end later. */
-enum status client_follower(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+/* The same for a topic that is followed for good: it asks a tenth as often while nothing comes, and learns of an end later. A poll
+ * sets *gone once the topic is not there any more; it outlives the handle. */
+enum status client_follower(const struct config *config, bool *gone, rd_kafka_t **ret, struct error *err) MUST_CHECK;
 
 /* An idempotent producer (replay), or a transactional one where `transactional_id` is not NULL (requeue). Delivery
  * reports of failures only, as events of the main queue. */

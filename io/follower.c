@@ -11,7 +11,10 @@
 enum { STEP_MS = 50 };
 
 struct follower {
+	const struct config *config;
 	rd_kafka_t *reader;
+	bool gone;     /* the topic; set by the reader's polls */
+	bool was_gone; /* or some of its partitions, ever */
 	char *topic;
 	int64_t *ends; /* [partitions]: high watermarks at the opening; -1: read so far */
 	int32_t partitions;
@@ -85,23 +88,32 @@ static enum status assign(struct follower *f, int64_t deadline_us, struct error 
 	return status;
 }
 
-static enum status prepare(struct follower *f, const struct config *config, const char *topic, int timeout_ms,
-			   struct error *err)
+static enum status begin(struct follower *f, int timeout_ms, struct error *err)
 {
 	const int64_t deadline_us = clock_monotonic_us() + (int64_t)timeout_ms * 1000;
-	enum status status = client_follower(config, &f->reader, err);
-	if (!status)
-		status = topics_partitions(f->reader, topic, timeout_ms, &f->partitions, err);
+	const int32_t before = f->partitions;
+	enum status status = topics_partitions(f->reader, f->topic, timeout_ms, &f->partitions, err);
 	if (status)
 		return status;
+	f->was_gone = f->was_gone || f->partitions < before;
 	if (f->partitions == 0)
 		return error_set(err, STATUS_CONFIG,
 				 "topic %s is missing (or may not be described): peterctl topics create --config %s "
 				 "makes it",
-				 topic, config->path);
-	f->topic = strdup(topic);
+				 f->topic, f->config->path);
+	f->behind = 0;
+	free(f->ends);
 	f->ends = calloc((size_t)f->partitions, sizeof *f->ends);
-	return f->topic && f->ends ? assign(f, deadline_us, err) : error_set_memory(err);
+	return f->ends ? assign(f, deadline_us, err) : error_set_memory(err);
+}
+
+static enum status prepare(struct follower *f, const struct config *config, const char *topic, int timeout_ms,
+			   struct error *err)
+{
+	f->config = config;
+	f->topic = strdup(topic);
+	enum status status = f->topic ? client_follower(config, &f->gone, &f->reader, err) : error_set_memory(err);
+	return status ? status : begin(f, timeout_ms, err);
 }
 
 enum status follower_open(const struct config *config, const char *topic, int timeout_ms, struct follower **ret,
@@ -119,13 +131,27 @@ enum status follower_open(const struct config *config, const char *topic, int ti
 	return STATUS_OK;
 }
 
+/* What was fetched, and said, is of the topic that was. */
+enum status follower_restart(struct follower *f, int timeout_ms, struct error *err)
+{
+	rd_kafka_message_t *message;
+	(void)rd_kafka_assign(f->reader, NULL);
+	while ((message = rd_kafka_consumer_poll(f->reader, 0)))
+		rd_kafka_message_destroy(message);
+	f->was_gone = f->was_gone || f->gone;
+	f->gone = false;
+	return begin(f, timeout_ms, err);
+}
+
+/* librdkafka 2.0.2 waits for ever to destroy a reader of a partition that went away: such a one is left to the process's end. */
 void follower_close(struct follower *f)
 {
 	if (!f)
 		return;
 	if (f->reader) {
 		(void)rd_kafka_consumer_close(f->reader);
-		rd_kafka_destroy(f->reader);
+		if (!f->gone && !f->was_gone)
+			rd_kafka_destroy(f->reader);
 	}
 	free(f->topic);
 	free(f->ends);
@@ -147,6 +173,11 @@ enum status follower_poll(struct follower *f, int wait_ms, rd_kafka_message_t **
 	rd_kafka_message_t *message = rd_kafka_consumer_poll(f->reader, wait_ms);
 	enum status status = STATUS_OK;
 	*ret = NULL;
+	if (f->gone) {
+		if (message)
+			rd_kafka_message_destroy(message);
+		return error_set(err, STATUS_UNAVAILABLE, "topic %s: it is not there any more", f->topic);
+	}
 	if (!message)
 		return STATUS_OK;
 	if (!message->err) {
@@ -159,6 +190,9 @@ enum status follower_poll(struct follower *f, int wait_ms, rd_kafka_message_t **
 		note_position(f, message->partition, message->offset);
 	else if (passes_by_itself(message->err))
 		client_note_error(message->err, rd_kafka_message_errstr(message));
+	else if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+		status = error_set(err, STATUS_UNAVAILABLE, "topic %s: it was made anew, or records were taken away",
+				   f->topic);
 	else
 		status = error_set(err, STATUS_UNAVAILABLE, "topic %s: %s", f->topic, rd_kafka_message_errstr(message));
 	rd_kafka_message_destroy(message);

@@ -19,8 +19,12 @@ enum status follower_open(const struct config *config, const char *topic, int ti
 			  struct error *err) MUST_CHECK;
 void follower_close(struct follower *f); /* NULL is fine */
 
+/* Begins at the beginning of the topic that has the name now. Blocks and fails as opening does, after which it is called again. */
+enum status follower_restart(struct follower *f, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* The next record, waited for at most wait_ms; NULL: none. It is the caller's: rd_kafka_message_destroy. Outages are waited out.
- * Errors: STATUS_UNAVAILABLE (the topic was deleted, or may not be read: open it anew). */
+ * Errors: STATUS_UNAVAILABLE (the topic was deleted, perhaps made anew, or records were taken away before they were read, or it may
+ * not be read: restart it). */
 enum status follower_poll(struct follower *f, int wait_ms, rd_kafka_message_t **ret, struct error *err) MUST_CHECK;
 
 bool follower_caught_up(const struct follower *f); /* everything was handed out that was there when it was opened */

@@ -18,6 +18,7 @@ enum {
 struct patch_topic {
 	struct follower *follower;
 	struct patch_table *table;
+	bool checkpoints; /* are kept */
 };
 
 enum status patch_topic_open(const struct config *config, bool checkpoints, int timeout_ms, struct patch_topic **ret,
@@ -25,6 +26,8 @@ enum status patch_topic_open(const struct config *config, bool checkpoints, int 
 {
 	struct patch_topic *t = calloc(1, sizeof *t);
 	enum status status = t ? patch_table_new(checkpoints, &t->table, err) : error_set_memory(err);
+	if (!status)
+		t->checkpoints = checkpoints;
 	if (!status)
 		status = follower_open(config, config->patches_topic, timeout_ms, &t->follower, err);
 	if (status) {
@@ -42,6 +45,17 @@ void patch_topic_close(struct patch_topic *t)
 	follower_close(t->follower);
 	patch_table_free(t->table);
 	free(t);
+}
+
+enum status patch_topic_restart(struct patch_topic *t, int timeout_ms, struct error *err)
+{
+	struct patch_table *table;
+	enum status status = patch_table_new(t->checkpoints, &table, err);
+	if (status)
+		return status;
+	patch_table_free(t->table);
+	t->table = table;
+	return follower_restart(t->follower, timeout_ms, err);
 }
 
 enum status patch_topic_poll(struct patch_topic *t, int wait_ms, bool *ret_got, struct patch_change *ret,

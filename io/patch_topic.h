@@ -14,8 +14,11 @@ enum status patch_topic_open(const struct config *config, bool checkpoints, int 
 			     struct error *err) MUST_CHECK;
 void patch_topic_close(struct patch_topic *t); /* NULL is fine */
 
+/* Begins anew, with an empty table, as follower_restart. */
+enum status patch_topic_restart(struct patch_topic *t, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* Takes the next record, waiting for it at most wait_ms: *ret_got, and *ret as in patch_table_apply. Of a transaction that is
- * committed, so that versions appear whole. Errors: STATUS_UNAVAILABLE (open it anew), STATUS_MEMORY. */
+ * committed, so that versions appear whole. Errors: STATUS_UNAVAILABLE (restart it), STATUS_MEMORY. */
 enum status patch_topic_poll(struct patch_topic *t, int wait_ms, bool *ret_got, struct patch_change *ret,
 			     struct error *err) MUST_CHECK;
 

@@ -9,6 +9,7 @@ enum { STEP_MS = 50 };
 
 struct task_topic {
 	struct follower *follower;
+	struct task_judge judge; /* without a function: none */
 	struct task_table *table;
 };
 
@@ -18,7 +19,9 @@ enum status task_topic_open(const struct config *config, const struct task_judge
 	struct task_topic *t = calloc(1, sizeof *t);
 	if (!t)
 		return error_set_memory(err);
-	enum status status = task_table_new(judge, &t->table, err);
+	if (judge)
+		t->judge = *judge;
+	enum status status = task_table_new(&t->judge, &t->table, err);
 	if (!status)
 		status = follower_open(config, config->tasks_topic, timeout_ms, &t->follower, err);
 	if (status) {
@@ -36,6 +39,17 @@ void task_topic_close(struct task_topic *t)
 	follower_close(t->follower);
 	task_table_free(t->table);
 	free(t);
+}
+
+enum status task_topic_restart(struct task_topic *t, int timeout_ms, struct error *err)
+{
+	struct task_table *table;
+	enum status status = task_table_new(&t->judge, &table, err);
+	if (status)
+		return status;
+	task_table_free(t->table);
+	t->table = table;
+	return follower_restart(t->follower, timeout_ms, err);
 }
 
 enum status task_topic_poll(struct task_topic *t, int wait_ms, const struct task_entry **ret, struct error *err)

@@ -17,8 +17,11 @@ enum status task_topic_open(const struct config *config, const struct task_judge
 			    struct task_topic **ret, struct error *err) MUST_CHECK;
 void task_topic_close(struct task_topic *t); /* NULL is fine */
 
+/* Begins anew, with an empty table, as follower_restart. */
+enum status task_topic_restart(struct task_topic *t, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* Takes the next record, waiting for it at most wait_ms: *ret as in task_table_apply. Outages are waited out. Errors:
- * STATUS_UNAVAILABLE (the topic was deleted, or may not be read: open it anew), STATUS_MEMORY. */
+ * STATUS_UNAVAILABLE (the topic was deleted, or may not be read: restart it), STATUS_MEMORY. */
 enum status task_topic_poll(struct task_topic *t, int wait_ms, const struct task_entry **ret,
 			    struct error *err) MUST_CHECK;
 

@@ -250,13 +250,14 @@ static void fetches_of_readers_do_not_wait(void **state)
 	};
 	struct config config = config_of(properties, 4);
 	struct error err = { 0 };
+	bool gone = false;
 	rd_kafka_t *rk;
 	assert_int_equal(client_reader(&config, &rk, &err), STATUS_OK);
 	assert_int_equal(setting_of(rk, wait), 10);
 	assert_int_equal(setting_of(rk, least), 1);
 	assert_int_equal(setting_of(rk, queued), 16384);
 	rd_kafka_destroy(rk);
-	assert_int_equal(client_follower(&config, &rk, &err), STATUS_OK);
+	assert_int_equal(client_follower(&config, &gone, &rk, &err), STATUS_OK);
 	assert_int_equal(setting_of(rk, wait), 100);
 	assert_int_equal(setting_of(rk, least), 1);
 	rd_kafka_destroy(rk);

@@ -1,5 +1,6 @@
 /* The control loop in a child process, with lanes, topics and store replaced by the fakes below: what it tells systemd
  * and HTTP, and with which code it exits. */
+#include "base/log.h"
 #include "daemon/control.h"
 #include "daemon/lane.h"
 #include "daemon/learner_lane.h"
@@ -31,7 +32,9 @@ static enum behaviour behaviours[4]; /* by lane */
 static enum status topics_answer;
 static int topics_away; /* this many looks find no broker */
 static int patches_behind, patches_made;
-static bool older; /* an installation without a topic of patches */
+static int patches_followed, patches_lose; /* at this many looks they are lost, */
+static bool patches_gone;                  /* and this is so until they are started again */
+static bool older;                         /* an installation without a topic of patches */
 
 struct lane {
 	struct lane_context ctx;
@@ -98,6 +101,11 @@ void learner_lane_stop(struct learner_lane *lane)
 	(void)uv_async_send(lane->exited);
 }
 
+void learner_lane_reopen(struct learner_lane *lane)
+{
+	log_info("the learner is told");
+}
+
 bool learner_lane_finished(struct learner_lane *lane)
 {
 	return lane->stopped;
@@ -146,15 +154,25 @@ void lane_join_free(struct lane *lane)
 	free(lane);
 }
 
-enum status tasks_open(const struct config *config, const struct backbone *backbone, int timeout_ms, struct tasks **ret,
-		       struct error *err)
+enum status tasks_new(const struct config *config, const struct backbone *backbone, struct tasks **ret,
+		      struct error *err)
 {
 	*ret = (struct tasks *)(uintptr_t)1;
 	return STATUS_OK;
 }
 
-void tasks_close(struct tasks *t)
+enum status tasks_start(struct tasks *t, int timeout_ms, struct error *err)
 {
+	return STATUS_OK;
+}
+
+void tasks_free(struct tasks *t)
+{
+}
+
+bool tasks_lost(const struct tasks *t)
+{
+	return false;
 }
 
 enum status tasks_follow(struct tasks *t, struct error *err)
@@ -171,6 +189,7 @@ enum status patches_start(struct patches *p, const struct task_set *tasks, int t
 {
 	if (patches_behind-- > 0)
 		return error_set(err, STATUS_UNAVAILABLE, "patches are not read to their end");
+	patches_gone = false;
 	return STATUS_OK;
 }
 
@@ -195,7 +214,17 @@ uint64_t patches_swaps(const struct patches *p)
 
 enum status patches_follow(struct patches *p, const struct task_set *tasks, struct error *err)
 {
+	if (patches_gone)
+		abort();
+	patches_gone = ++patches_followed == patches_lose;
+	if (patches_gone)
+		patches_behind = 2;
 	return STATUS_OK;
+}
+
+bool patches_lost(const struct patches *p)
+{
+	return patches_gone;
 }
 
 const char *topic_name(const struct config *config, enum topic topic)
@@ -347,7 +376,8 @@ static int setup(void **state)
 	topics_answer = STATUS_OK;
 	topics_away = 0;
 	older = false;
-	patches_behind = patches_made = 0;
+	patches_behind = patches_made = patches_followed = patches_lose = 0;
+	patches_gone = false;
 	return 0;
 }
 
@@ -365,6 +395,18 @@ static void told_to_stop_it_stops(void **state)
 	assert_int_equal(kill(c.pid, SIGTERM), 0);
 	wait_told(&c, "STOPPING=1", 1);
 	end(&c, 0, "SIGHUP");
+}
+
+static void topics_that_are_lost_are_read_again(void **state)
+{
+	struct child c;
+	patches_lose = 40;
+	start(&c, 1);
+	wait_told(&c, "STATUS=ready", 1);
+	wait_told(&c, "STATUS=patches are not read to their end", 1);
+	wait_told(&c, "STATUS=ready", 1);
+	assert_int_equal(kill(c.pid, SIGTERM), 0);
+	end(&c, 0, "the learner is told");
 }
 
 static void fenced_it_stops_the_others(void **state)
@@ -539,6 +581,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(told_to_stop_it_stops, setup),
+		cmocka_unit_test_setup(topics_that_are_lost_are_read_again, setup),
 		cmocka_unit_test_setup(fenced_it_stops_the_others, setup),
 		cmocka_unit_test_setup(fenced_while_stopping_is_a_stop, setup),
 		cmocka_unit_test_setup(a_lane_that_quits_is_a_bug, setup),

@@ -116,6 +116,14 @@ static void readiness_has_reasons(void **state)
 	update(&f, 0);
 	assert_ready(&f, true, "");
 	assert_true(health_settled(f.health));
+	health_note(f.health, HEALTH_SERVING, "topic patches is missing");
+	health_note(f.health, HEALTH_LEARNING, "learner: no room");
+	assert_ready(&f, false, "topic patches is missing\nlearner: no room\n");
+	health_note(f.health, HEALTH_SERVING, "");
+	assert_ready(&f, false, "learner: no room\n");
+	assert_true(health_settled(f.health));
+	health_note(f.health, HEALTH_LEARNING, "");
+	assert_ready(&f, true, "");
 	second.assigned_once = false;
 	status_board_publish(f.board, 1, &second);
 	update(&f, 0);

@@ -1,0 +1,98 @@
+"""The topics of learning, deleted and made anew under a running daemon: what is not on them any more is dropped, and learning goes on from
+what is."""
+import time
+
+import lineage
+import topics
+from audience import KEEP, Audience
+from lineage import put_tasks
+from registry import scenario
+from scenarios.learning_tasks import await_tasks, definition
+from site_ import COMPACT
+
+AGAIN = ": it is read again from its beginning, and the "
+
+
+def delete(site, name):
+    topics.admin(site.bootstrap).delete_topics([name])[name].result(30)
+    deadline = time.monotonic() + 20
+    while name in topics.admin(site.bootstrap).list_topics(timeout=10).topics:
+        assert time.monotonic() < deadline, f"{name} is still there"
+        time.sleep(0.05)
+
+
+def make_anew(site, kind):
+    delete(site, site.topic(kind))
+    topics.create(site.bootstrap, {site.topic(kind): (site.partitions, COMPACT)})
+
+
+def await_version(daemon, task, good, timeout=30):
+    """Until the version that serves is as wanted."""
+    deadline = time.monotonic() + timeout
+    while not good(daemon.metric("peterd_patch_version", task=task)):
+        daemon.assert_alive()
+        assert time.monotonic() < deadline, \
+            f"{task}: version {daemon.metric('peterd_patch_version', task=task)} serves; log:\n{daemon.log()[-1500:]}"
+        time.sleep(0.05)
+
+
+def await_begun_anew(site, daemon, tasks, sent, timeout=45):
+    """Until lineages that begin with their creation have trained on every example there is; what serves is theirs."""
+    deadline = time.monotonic() + timeout
+    while True:
+        records = lineage.Records(site)
+        begun = [records.of(task) for task in tasks]
+        if all(r and r[0]["decision"] == "created" and r[-1]["labels_trained"] >= sent for r in begun):
+            break
+        daemon.assert_alive()
+        assert time.monotonic() < deadline, f"{[r[:1] + r[-1:] for r in begun]}; log:\n{daemon.log()[-1500:]}"
+        time.sleep(0.2)
+    for task in tasks:
+        assert lineage.check_coverage(records, lineage.examples(site), task) == sent
+        lineage.verify(site, daemon, task)
+        await_version(daemon, task, lambda v: v == lineage.newest(site, daemon, task)["version"])
+
+
+@scenario(timeout_s=200)
+def topics_anew(site):
+    site.create(3)
+    site.audience = audience = Audience(site, 90)
+    tasks = {"colour": "colour", "age": "age"}
+    daemon = site.daemon(site.backbone(audience), sequences=KEEP)
+    put_tasks(site, daemon, "tasks:\n" + "".join(definition(n, k) for n, k in tasks.items()))
+    audience.send(audience.warm_up())
+    daemon.start().wait_ready()
+    audience.play(tasks, 150, 150)
+    lineage.await_trained(site, daemon, dict.fromkeys(tasks, 150))
+    await_version(daemon, "colour", lambda v: v >= 3)
+
+    begun = time.monotonic()  # at once, while nothing is learnt
+    make_anew(site, "patches")
+    await_begun_anew(site, daemon, tasks, 150)
+    site.note(f"patches made anew: learnt again after {time.monotonic() - begun:.1f} s")
+    assert f"topic {site.topic('patches')}: " in daemon.log() and daemon.log().count(AGAIN + "patches") == 1, daemon.log()
+
+    audience.play(tasks, 50, 150)  # away for a while, and labels come
+    delete(site, site.topic("patches"))
+    audience.play(tasks, 50, 150)
+    why = daemon.wait_ready(30, ready=False)
+    assert site.topic("patches") in why, why
+    audience.send([audience.event() for _ in range(100)])
+    site.settle(daemon=daemon)
+    topics.create(site.bootstrap, {site.topic("patches"): (site.partitions, COMPACT)})
+    begun = time.monotonic()
+    daemon.wait_ready(30)
+    audience.play(tasks, 50, 150)
+    await_begun_anew(site, daemon, tasks, 300, 90)
+    site.note(f"after it was away for a while: after {time.monotonic() - begun:.1f} s")
+
+    make_anew(site, "tasks")
+    await_tasks(site, daemon, [])
+    put_tasks(site, daemon, "tasks:\n" + definition("colour", "colour") + definition("new", "film"))
+    await_tasks(site, daemon, ["colour", "new"])
+    audience.play({"colour": "colour", "new": "film"}, 50, 150)
+    found = lineage.await_trained(site, daemon, {"colour": 350, "new": 50})  # it goes on where it was
+    assert found["colour"]["version"] > 1, found
+    delete(site, site.topic("patches"))
+    daemon.wait_ready(30, ready=False)
+    daemon.stopped_well()
