@@ -298,6 +298,29 @@ static void a_member_of_another_name_commits_nothing(void **state)
 	lf_expect_letters(true);
 }
 
+/* librdkafka keeps a partition's pause over its unassignment: what is suspended is paused, lost, and comes back. */
+static void a_partition_lost_while_suspended_is_read_again(void **state)
+{
+	lf_configure("updates: {topic: up-13}\nkafka:\n  heartbeat.interval.ms: 200\n");
+	lf_create_topics();
+	lf_start();
+	lf_stream(100);
+	lf_await_end();
+	atomic_store(&renamed, true);
+	lf_stream(50);
+	await_reason("thrown out of the group"); /* everything is suspended until the next assignment */
+	const uint64_t before = lf_metric(METRIC_REBALANCES);
+	lf_inject(API_HEARTBEAT, 1, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID);
+	lf_await_end();
+	assert_int_equal(lf_metric(METRIC_REBALANCES), before + 2); /* it left, and came back */
+	lf_stream(50);
+	lf_await_end();
+	lf_stop();
+	atomic_store(&renamed, false);
+	lf_expect_store();
+	lf_expect_updates();
+}
+
 /* Brokers that were never there do not keep it from stopping. */
 static void it_stops_without_brokers(void **state)
 {
@@ -333,6 +356,7 @@ int main(int argc, char **argv)
 		TEST(a_damaged_store_is_rebuilt_under_way),
 		TEST(a_twin_ends_it),
 		TEST(a_member_of_another_name_commits_nothing),
+		TEST(a_partition_lost_while_suspended_is_read_again),
 		TEST(it_stops_without_brokers),
 	};
 	return cmocka_run_group_tests(tests, lf_begin_group, lf_end_group);

@@ -2,6 +2,7 @@
  * and what it does with examples that are gone, foreign, or too many. */
 #include "base/clock.h"
 #include "lineage_fixture.h"
+#include "log_fixture.h"
 
 /* One round: works, and writes. */
 static void work(struct lineage *l, int64_t position)
@@ -104,6 +105,63 @@ static void from_a_checkpoint_it_is_the_same(void **state)
 	lineage_close(first);
 	lineage_close(second);
 	lineage_close(third);
+}
+
+static void break_slot(uint32_t slot)
+{
+	struct error err;
+	struct patch_change change;
+	char key_text[PATCH_KEY_SIZE];
+	const struct patch_key key = { .kind = PATCH_KEY_CHUNK, .task = text("hue"), .slot = slot };
+	const struct slice k = { (const uint8_t *)key_text, patch_key_format(&key, key_text) };
+	assert_int_equal(patch_table_apply(fx.table, k, text("x"), 0, fx.topic_offset++, &change, &err), STATUS_OK);
+}
+
+/* A checkpoint that cannot be read is told of; what is older does. */
+static void without_its_checkpoint_it_says_so_and_is_the_same(void **state)
+{
+	char said[1024];
+	record_examples("hue");
+	struct lineage *first = open_lineage("hue");
+	live(first, 0, 200, 20);
+	first->checkpoint_us -= INT64_C(1000000000);
+	live(first, 200, 300, 20);
+	break_slot(PATCH_VERSION_SLOTS);
+	log_begin();
+	struct lineage *second = open_lineage("hue");
+	assert_non_null(strstr(log_end(said, sizeof said),
+			       "warning: task hue: a checkpoint on topic peterd.patches is damaged: slot 4: "));
+	assert_int_equal(second->read_offset, FIRST);
+	log_begin();
+	catch_up(second, 300);
+	assert_string_equal(log_end(said, sizeof said), "");
+	expect_same(first, second);
+	lineage_close(first);
+	lineage_close(second);
+}
+
+/* On another kind of processor: said once a lineage, and the recorded names stay. */
+static void what_comes_out_different_is_said_once(void **state)
+{
+	char said[4096];
+	record_examples("hue");
+	struct lineage *first = open_lineage("hue");
+	live(first, 0, 333, 17);
+	const struct patch_entry *entry = patch_table_find(fx.table, "hue");
+	for (size_t i = 1; i < entry->decision_count; i++) {
+		struct patch_record *r = entry->decisions[i];
+		r->patch[0] = r->patch[0] == 'a' ? 'b' : 'a';
+		r->weights.sha256[0] = r->patch[0];
+	}
+	struct lineage *second = open_lineage("hue");
+	log_begin();
+	catch_up(second, 333);
+	const char *warning = strstr(log_end(said, sizeof said), ", done again, is ");
+	assert_non_null(warning);
+	assert_null(strstr(warning + 1, ", done again, is "));
+	assert_string_equal(learner_live(second->learner)->hash, patch_entry_newest(entry)->patch);
+	lineage_close(first);
+	lineage_close(second);
 }
 
 /* Every example is in exactly one cut of the records. */
@@ -298,6 +356,8 @@ int main(void)
 		TEST(side_patches_are_the_same_again),
 		TEST(serial_patches_are_the_same_again),
 		TEST(from_a_checkpoint_it_is_the_same),
+		TEST(without_its_checkpoint_it_says_so_and_is_the_same),
+		TEST(what_comes_out_different_is_said_once),
 		TEST(records_name_each_example_once),
 		TEST(where_examples_are_gone_it_begins_anew),
 		TEST(foreign_states_are_made_anew),

@@ -1,6 +1,7 @@
 /* Which version of each task serves, by what the patches topic says. */
 #include "daemon/learner_setup.h"
 #include "daemon/live_patches.h"
+#include "log_fixture.h"
 #include "serving_fixture.h"
 
 static const char three[] = "  - {name: age, type: classification, labels: [a, b, c]}\n"
@@ -237,6 +238,28 @@ static void refused_at_first_the_identity_serves(void **state)
 	buffer_free(&bytes);
 }
 
+/* Bytes that the topic does not have are told of, once. */
+static void without_its_bytes_the_identity_serves(void **state)
+{
+	char said[1024];
+	struct patch_record r = serving_record(&s, &s.plans[0], serving_task(&s, "age"), PATCH_PROMOTED, 3, NULL);
+	hash_sha256_hex("nowhere", 7, r.patch);
+	serving_decide(&s, &s.plans[0], &r, NULL);
+	log_begin();
+	assert_true(choose());
+	const char *warning = strstr(log_end(said, sizeof said),
+				     "warning: task age: topic peterd.patches does not have the bytes of version 3 (");
+	assert_non_null(warning);
+	assert_non_null(strstr(warning, "): the identity patch serves\n"));
+	expect_identity("age");
+	log_begin();
+	assert_false(choose());
+	assert_string_equal(log_end(said, sizeof said), "");
+	promote("age", 0, 4);
+	assert_true(choose());
+	assert_int_equal(serves("age")->version, 4);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, finish)
@@ -249,6 +272,7 @@ int main(void)
 		TEST(tasks_come_and_go),
 		TEST(what_cannot_serve_is_refused),
 		TEST(refused_at_first_the_identity_serves),
+		TEST(without_its_bytes_the_identity_serves),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
