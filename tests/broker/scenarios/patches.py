@@ -176,3 +176,39 @@ def patches_by_people(site):
     nowhere.daemon.write_config()
     fails(nowhere.command("list"), 78, site.topic("nowhere"), "peterctl topics create --config")
     site.note(f"{len(promoted)} promotions of {sent} labels, version {newest['version']} taken back")
+
+
+@scenario(timeout_s=300, long_only=True)
+def patches_from_checkpoint(site):
+    """Retention takes the examples of a lineage's beginning: it is made again from a checkpoint, which comes after a minute."""
+    site.create(3)
+    stream = site.stream(82, start_ms=int(time.time() * 1000) - 600_000)
+    colour = {"name": "colour", "type": "classification", "labels": COLOURS, "mean_window": 4, "max_age_ms": 1000, "replay": 16}
+    daemon = site.daemon(site.backbone(stream), tasks=[colour])
+    patches, rng = Patches(site, daemon), random.Random(site.seed)
+    avro, label_topic = codec.Avro.shipped(site.peterctl, "Label"), site.topic("labels")
+    site.produce(stream.take(2000))
+    daemon.start()
+    site.settle(daemon=daemon)
+    deadline, after = time.monotonic() + 150, 0
+    while after < 20:  # some more behind the checkpoint
+        assert time.monotonic() < deadline, f"no checkpoint: {patches.list('colour')[-1:]} {daemon.log()[-1000:]}"
+        labels = [{"task": "colour", "user_id": u, "label": rng.choice(COLOURS), "weight": 1.0, "timestamp": int(time.time() * 1000)}
+                  for u in rng.choices(stream.users[:100], k=5)]
+        produce(site.bootstrap, label_topic, [(r["user_id"].encode(), avro.encode(r), None) for r in labels])
+        time.sleep(0.5)
+        saved = [r for r in patches.list("colour") if r["decision"] == "checkpoint" and r["slot"]]
+        after += bool(saved)
+    time.sleep(2)
+    daemon.stopped_well()
+    whole, checkpoint = json.loads(does(patches.command("verify", "colour", "--json"))), saved[0]
+    assert whole["from"] == "created" and whole["live"] == patches.live("colour")[0]["version"], f"{whole}"
+    at = checkpoint["examples"]
+    offsets = sorted(m.offset() for m in topics.read_all(site.bootstrap, site.topic("examples"))[at["partition"]]
+                     if m.key() == b"colour" and m.offset() < at["next"])
+    topics.delete_before(site.bootstrap, site.topic("examples"), at["partition"], offsets[-150])
+    rest = json.loads(does(patches.command("verify", "colour", "--json")))
+    assert rest["from"] == "checkpoint" and rest["live"] == whole["live"] and 0 < rest["examples"] < whole["examples"], f"{rest}"
+    topics.delete_before(site.bootstrap, site.topic("examples"), at["partition"], at["next"])
+    fails(patches.command("verify", "colour"), 65, "task colour: neither its beginning nor a checkpoint is there any more")
+    site.note(f"{whole['examples']} examples, {rest['examples']} of them behind the checkpoint")
