@@ -26,17 +26,19 @@ struct label_row {
 
 struct learner_options learner_defaults(enum patch_type type, enum patch_insertion insertion, int64_t max_age_ms)
 {
+	const bool side = insertion == PATCH_SIDE; /* the rest: docs/patches.md, "Learnt from the stream" */
 	return (struct learner_options){
 		.loss = tuner_default_loss(type, UINT32_MAX),
 		.negatives = 512,
 		.rate = 0.001F,
 		.clip = 5,
-		.dropout = 0.5F,
+		.dropout = side ? 0.5F : 0.7F,
 		.proximal = 0,
 		.average = 0.99F,
 		.batch = 64,
-		.passes = insertion == PATCH_SIDE ? 24 : 8, /* docs/patches.md, "Learnt from the stream" */
-		.passes_at_least = insertion == PATCH_SIDE ? 2 : 1,
+		.passes = 24,
+		.passes_at_least = side ? 2 : 1,
+		.passes_rise = side ? 0 : 0.25F,
 		.replay = 8192,
 		.classes_at_most = 100000,
 		.grows = type != PATCH_REGRESSION,

@@ -65,7 +65,8 @@ struct learner_options {
 	uint32_t batch;  /* examples of a step, fresh and old */
 	uint32_t passes; /* times that an example is trained on while there are few; falls to passes_at_least */
 	uint32_t passes_at_least;
-	uint32_t replay;          /* examples kept to be trained on again */
+	float passes_rise; /* times the root of the examples there are: no more passes than that; 0: no such bound */
+	uint32_t replay;   /* examples kept to be trained on again */
 	uint32_t classes_at_most; /* a label beyond counts as unknown */
 	bool grows;               /* labels that are new get rows; false: they are dropped. Not for regression */
 	double alpha;             /* of each gate: 1 - confidence */

@@ -1,6 +1,6 @@
 /* A learner as bytes, and back. One walk over its fields serves both ways, so that what is written is what is read:
  *
- *     "peterd.learner.1"   16 bytes
+ *     "peterd.learner.2"   16 bytes
  *     fields               in the order of walk() below, as they lie in memory (little-endian machines)
  *     checksum             4 bytes, hash_checksum of all before
  *
@@ -148,8 +148,10 @@ static void walk_settings(struct codec *c, struct learner *l)
 				  l->state_floats,
 				  l->items_at_most,
 				  l->student.patch->table.count };
-	const double reals[] = { (double)o->rate,     (double)o->clip,    (double)o->dropout,
-				 (double)o->proximal, (double)o->average, o->alpha };
+	const double reals[] = {
+		(double)o->rate,        (double)o->clip, (double)o->dropout, (double)o->proximal, (double)o->average,
+		(double)o->passes_rise, o->alpha
+	};
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
 		c->bad = number(c, ours[i]) != ours[i] || c->bad;
 	for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {

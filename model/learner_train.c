@@ -18,13 +18,16 @@ static uint64_t available(const struct learner *l)
 	return l->counts.labels - (l->drift.flagged ? l->drift.onset : 0);
 }
 
-/* Times that an example is trained on, now. */
+/* Times that an example is trained on, now: while there are few of them, a patch inside the trunk would learn them by heart and
+ * not recover; later they are what it is worth, until there are so many that each is needed less. */
 static uint64_t passes_now(const struct learner *l)
 {
 	const uint64_t have = available(l) > 0 ? available(l) : 1;
+	const double rise = (double)l->options.passes_rise * sqrt((double)have);
 	uint64_t passes = FEW_EXAMPLES / have;
 	passes = passes < l->options.passes_at_least ? l->options.passes_at_least : passes;
 	passes = passes < l->options.passes ? passes : l->options.passes;
+	passes = rise > 0 && rise < (double)passes ? (uint64_t)rise : passes;
 	return passes > 0 ? passes : 1;
 }
 
