@@ -26,13 +26,14 @@ struct label_row {
 
 struct learner_options learner_defaults(enum patch_type type, enum patch_insertion insertion, int64_t max_age_ms)
 {
-	const bool side = insertion == PATCH_SIDE; /* the rest: docs/patches.md, "Learnt from the stream" */
+	const bool side = insertion == PATCH_SIDE; /* docs/patches.md, "Learnt from the stream" */
+	const bool noisy = !side && type == PATCH_CLASSIFICATION;
 	return (struct learner_options){
 		.loss = tuner_default_loss(type, UINT32_MAX),
 		.negatives = 512,
 		.rate = 0.001F,
 		.clip = 5,
-		.dropout = side ? 0.5F : 0.7F,
+		.dropout = noisy ? 0.7F : 0.5F,
 		.proximal = 0,
 		.average = 0.99F,
 		.batch = 64,

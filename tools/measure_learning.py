@@ -6,7 +6,8 @@
 
 Interactions and labels of a file go to a daemon in the order of their times; every task of the labels file is learnt by a side
 and by a serial patch at once. One user in five is set aside: none of their labels is sent. The final patches are scored on them
-beside patches that `peterctl finetune` makes of the same labels. --plot writes curves of the prequential metrics (matplotlib)."""
+beside patches that `peterctl finetune` makes of the same labels. With --folds 5 all of it is done five times, with another fifth
+aside. --plot writes curves of the first's prequential metrics (matplotlib)."""
 import argparse
 import csv
 import hashlib
@@ -20,12 +21,12 @@ import tempfile
 import time
 
 INSERTIONS = ("side", "serial")
-ASIDE = 0.2
+FIFTHS = 5
 FIRST = 50
 
 
-def is_aside(user):
-    return int(hashlib.sha256(user.encode()).hexdigest()[:8], 16) / 2**32 < ASIDE
+def is_aside(user, fold):
+    return int(hashlib.sha256(user.encode()).hexdigest()[:8], 16) * FIFTHS >> 32 == fold
 
 
 def say(text):
@@ -35,10 +36,10 @@ def say(text):
 class Installation:
     """Topics of its own, a configuration and a daemon."""
 
-    def __init__(self, options, folder):
-        self.options, self.folder = options, folder
+    def __init__(self, options, folder, fold):
+        self.options, self.folder, self.fold = options, folder, fold
         self.config = os.path.join(folder, "peterd.yaml")
-        prefix = f"measure-{os.getpid()}"
+        prefix = f"measure-{os.getpid()}-{fold}"
         topics = {kind: f"{prefix}.{kind}" for kind in ("examples", "patches", "tasks", "changelog", "deadletters")}
         with open(self.config, "w") as out:  # nobody reads the updates: serial scores of each would take most of the time
             json.dump({"group": prefix, "instance": "a", "backbone": os.path.abspath(options.backbone),
@@ -70,7 +71,7 @@ class Installation:
         return [json.loads(line) for line in self.ctl("patch", "list", task, "--json").splitlines()]
 
 
-def write_files(options, folder):
+def write_files(options, folder, fold):
     """train.csv and aside.csv, each label once for every insertion; returns (paths, {task: labels to be sent}, {task: classes})."""
     rows = list(csv.DictReader(open(options.labels, newline="")))
     rows.sort(key=lambda row: int(row["timestamp"]))
@@ -83,7 +84,7 @@ def write_files(options, folder):
             out = csv.writer(file)
             out.writerow(["task", "user_id", "label", "timestamp"])
             for row in rows:
-                if is_aside(row["user_id"]) != (name == "aside"):
+                if is_aside(row["user_id"], fold) != (name == "aside"):
                     continue
                 for insertion in INSERTIONS:
                     task = f"{row['task']}.{insertion}"
@@ -136,7 +137,7 @@ def evaluate(site, options, patch, task, labels):
 
 
 def finetune(site, options, task, insertion, labels, classes, seed):
-    out = os.path.join(options.patches or site.folder, f"{task}-{seed}.safetensors")
+    out = os.path.join(options.patches or site.folder, f"{task}-{site.fold}-{seed}.safetensors")
     if os.path.exists(out):
         return out
     site.run("finetune", "--backbone", options.backbone, "--events", options.events, "--labels", labels, "--task", task,
@@ -196,6 +197,40 @@ def plot(site, options, classes):
     figure.savefig(options.plot, dpi=90)
 
 
+def mean(rows):
+    """Numbers of equal rows of several folds, and of what is in them."""
+    first = rows[0]
+    if isinstance(first, dict):
+        return {key: mean([row[key] for row in rows]) for key in first}
+    return first if isinstance(first, str) else sum(rows) / len(rows)
+
+
+def measure(options, fold):
+    folder = tempfile.mkdtemp(prefix="peterd-measure-")
+    site = Installation(options, folder, fold)
+    try:
+        paths, counts, classes = write_files(options, folder, fold)
+        site.ctl("topics", "create", "--partitions", "6")
+        put_tasks(site, classes)
+        site.start()
+        begun = time.monotonic()
+        site.ctl("replay", "--events", options.events, "--labels", paths["train"], "--rate", str(options.rate))
+        say(f"sent in {time.monotonic() - begun:.0f} s: {sum(counts.values())} labels, {math.ceil(options.rate)} records/s")
+        await_learnt(site, counts)
+        time.sleep(10)  # the last cadence
+        if options.plot and fold == 0:
+            plot(site, options, classes)
+        rows = compare(site, options, paths, counts, classes)
+    finally:
+        site.stop()
+        if not options.keep_folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        with open(options.json, "a") as out:
+            out.writelines(json.dumps({"fold": fold, **row}) + "\n" for row in rows)
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
@@ -205,37 +240,17 @@ def main():
     parser.add_argument("--rate", type=int, default=8000, help="records a second; default 8000")
     parser.add_argument("--keep", type=int, default=512, help="sequences.keep; default 512")
     parser.add_argument("--width", type=int, default=500, help="labels that a point of a curve is the mean of; default 500")
+    parser.add_argument("--folds", type=int, default=1, choices=range(1, FIFTHS + 1), help="fifths that are set aside in turn; default 1")
     parser.add_argument("--seeds", type=int, default=3, help="of finetune; default 3")
     parser.add_argument("--patches", help="folder for what finetune makes; what is there is not made again")
     parser.add_argument("--most", type=int, help="rows of the labels file, the oldest first")
     parser.add_argument("--plot", help="PNG to write")
-    parser.add_argument("--json", help="file to write the rows to, an object a line")
+    parser.add_argument("--json", help="file to append the rows of each fold to, an object a line")
     parser.add_argument("--programs", default="build/release/bin")
     parser.add_argument("--keep-folder", action="store_true")
     options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="peterd-measure-")
-    site = Installation(options, folder)
-    try:
-        paths, counts, classes = write_files(options, folder)
-        site.ctl("topics", "create", "--partitions", "6")
-        put_tasks(site, classes)
-        site.start()
-        begun = time.monotonic()
-        site.ctl("replay", "--events", options.events, "--labels", paths["train"], "--rate", str(options.rate))
-        say(f"sent in {time.monotonic() - begun:.0f} s: {sum(counts.values())} labels, {math.ceil(options.rate)} records/s")
-        await_learnt(site, counts)
-        time.sleep(10)  # the last cadence
-        if options.plot:
-            plot(site, options, classes)
-        rows = compare(site, options, paths, counts, classes)
-        if options.json:
-            with open(options.json, "w") as out:
-                out.writelines(json.dumps(row) + "\n" for row in rows)
-        print_table(rows)
-    finally:
-        site.stop()
-        if not options.keep_folder:
-            shutil.rmtree(folder, ignore_errors=True)
+    folds = [measure(options, fold) for fold in range(options.folds)]
+    print_table([mean(rows) for rows in zip(*folds)])
 
 
 if __name__ == "__main__":
