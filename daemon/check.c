@@ -143,5 +143,9 @@ enum status parts_check_broker(const struct parts *parts, struct error *err)
 {
 	struct topics topics;
 	client_hide_log(); /* what brokers that are away make librdkafka say stands in the error */
-	return topics_check(parts->config, BROKER_TIMEOUT_MS, &topics, err);
+	enum status s = topics_check(parts->config, BROKER_TIMEOUT_MS, &topics, err);
+	if (s)
+		return s;
+	s = topics_check_sizes(parts->config, BROKER_TIMEOUT_MS, err);
+	return s == STATUS_UNAVAILABLE ? STATUS_OK : s; /* settings are not shown to everybody */
 }

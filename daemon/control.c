@@ -444,6 +444,11 @@ static void on_tick(uv_timer_t *timer)
 	follow(c, serving_follow_tasks);
 	if (c->phase == STOPPING)
 		return;
+	if (c->learner) {
+		char why[256];
+		learner_lane_trouble(c->learner, why, sizeof why);
+		health_note(c->health, HEALTH_LEARNING, why);
+	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
 	tell_readiness(c, now, ready, &reasons);

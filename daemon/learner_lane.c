@@ -7,6 +7,7 @@
 #include "io/topics.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +20,9 @@ enum {
 	RETRY_US = 500000, /* before a session is tried again, */
 	RETRY_AT_MOST_US = 5000000,
 	ABORT_MS = 3000,
+	FAILURES = 3,       /* in a row are trouble */
+	WELL_US = 10000000, /* a session that lasts so long is none */
+	SMALLEST_MESSAGE_BYTES = 2000,
 	NICENESS = 10,
 };
 
@@ -27,11 +31,18 @@ bool learner_stopping(const struct learner_lane *lane)
 	return atomic_load(&lane->stop_wanted);
 }
 
+static void tell(struct learner_lane *lane, const char *why)
+{
+	(void)pthread_mutex_lock(&lane->lock);
+	(void)snprintf(lane->trouble, sizeof lane->trouble, "%s", why);
+	(void)pthread_mutex_unlock(&lane->lock);
+}
+
 /* ---- a session ---- */
 
 static enum status open_producer(struct learner_lane *lane, struct error *err)
 {
-	enum status status = client_learner_producer(lane->ctx.config, &lane->producer, err);
+	enum status status = client_learner_producer(lane->ctx.config, lane->message_bytes, &lane->producer, err);
 	if (status != STATUS_OK)
 		return status;
 	lane->producer_queue = rd_kafka_queue_get_main(lane->producer);
@@ -44,8 +55,11 @@ static enum status open_producer(struct learner_lane *lane, struct error *err)
 		if (!again)
 			return err->status;
 	}
-	return patch_writer_open(lane->ctx.config, lane->producer, learner_drain_reports, lane, CALL_MS, &lane->writer,
-				 err);
+	status = patch_writer_open(lane->ctx.config, lane->producer, learner_drain_reports, lane, CALL_MS,
+				   &lane->writer, err);
+	if (status == STATUS_OK)
+		lane->message_bytes = patch_writer_message_bytes(lane->writer);
+	return status;
 }
 
 static enum status join_group(struct learner_lane *lane, struct error *err)
@@ -127,6 +141,13 @@ static void count(struct learner_lane *lane)
 	}
 }
 
+void learner_well(struct learner_lane *lane)
+{
+	if (lane->failures > 0)
+		tell(lane, "");
+	lane->failures = 0;
+}
+
 static enum status round_once(struct learner_lane *lane, struct error *err)
 {
 	bool writes;
@@ -145,43 +166,77 @@ static enum status round_once(struct learner_lane *lane, struct error *err)
 	return status;
 }
 
-static enum status run_session(struct learner_lane *lane, int64_t *ret_rounds, struct error *err)
+static enum status run_session(struct learner_lane *lane, struct error *err)
 {
+	const int64_t begin_us = clock_monotonic_us();
 	lane->renew = false;
 	lane->assigned = true;
 	lane->member[0] = '\0';
 	lane->uncovered = 0;
+	lane->refused_bytes = 0;
 	enum status status = open_producer(lane, err);
 	if (status == STATUS_OK)
 		status = join_group(lane, err);
-	for (*ret_rounds = 0; status == STATUS_OK && !lane->renew && !learner_stopping(lane); (*ret_rounds)++)
+	while (status == STATUS_OK && !lane->renew && !learner_stopping(lane)) {
 		status = round_once(lane, err);
+		if (status == STATUS_OK && clock_monotonic_us() - begin_us > WELL_US)
+			learner_well(lane);
+	}
 	close_session(lane);
 	return status;
 }
 
-static void pause_before_next(const struct learner_lane *lane, int64_t us)
+/* Longer and longer while nothing is committed in between. */
+static void pause_before_next(const struct learner_lane *lane)
 {
+	int64_t us = RETRY_US;
+	for (unsigned i = 1; i < lane->failures && us < RETRY_AT_MOST_US; i++)
+		us *= 2;
 	for (; us > 0 && !learner_stopping(lane); us -= PAUSE_US)
 		usleep(PAUSE_US);
+}
+
+/* A topic says that a batch was too large, not how large one may be. False: it has not, or they are as small as can be. */
+static bool send_less(struct learner_lane *lane)
+{
+	size_t bytes = lane->refused_bytes / 2;
+	if (bytes > lane->message_bytes / 2)
+		bytes = lane->message_bytes / 2;
+	if (bytes < SMALLEST_MESSAGE_BYTES)
+		bytes = SMALLEST_MESSAGE_BYTES;
+	if (lane->refused_bytes == 0 || bytes >= lane->message_bytes)
+		return false;
+	lane->message_bytes = bytes;
+	log_info("learner: topic %s takes no batch of this size (its max.message.bytes): batches of at most %zu bytes "
+		 "from now on",
+		 lane->ctx.config->patches_topic, bytes);
+	return true;
+}
+
+static void note_failure(struct learner_lane *lane, const struct error *err)
+{
+	char why[sizeof lane->trouble];
+	if (err->status == STATUS_DATA)
+		lane->message_bytes = 0; /* a record is larger: perhaps the topic takes more by now */
+	log_warning("learner: %s: back to what is committed", err->text);
+	(void)snprintf(why, sizeof why, "learner: %s", err->text);
+	if (++lane->failures >= FAILURES)
+		tell(lane, why);
 }
 
 static void *learner_main(void *arg)
 {
 	struct learner_lane *lane = arg;
-	int64_t pause_us = RETRY_US;
 	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
 	while (!learner_stopping(lane)) {
 		struct error err;
-		int64_t rounds = 0;
-		enum status status = run_session(lane, &rounds, &err);
+		enum status status = run_session(lane, &err);
 		if (learner_stopping(lane))
 			break;
-		pause_us = rounds > 0 ? RETRY_US : pause_us * 2 < RETRY_AT_MOST_US ? pause_us * 2 : RETRY_AT_MOST_US;
-		if (status != STATUS_OK)
-			log_warning("learner: %s: back to what is committed", err.text);
+		if (status != STATUS_OK && !send_less(lane))
+			note_failure(lane, &err);
 		metrics_add(lane->ctx.metrics, METRIC_LEARNER_RESTARTS, 1);
-		pause_before_next(lane, pause_us);
+		pause_before_next(lane);
 	}
 	atomic_store(&lane->finished, true);
 	uv_async_send(lane->ctx.exited);
@@ -194,6 +249,7 @@ static void free_lane(struct learner_lane *lane)
 {
 	example_input_free(lane->input);
 	task_set_release(lane->tasks);
+	(void)pthread_mutex_destroy(&lane->lock);
 	free(lane);
 }
 
@@ -203,6 +259,7 @@ enum status learner_lane_start(const struct learner_lane_context *ctx, struct le
 	if (!lane)
 		return error_set_memory(err);
 	lane->ctx = *ctx;
+	(void)pthread_mutex_init(&lane->lock, NULL);
 	const char *every =
 		getenv("PETERD_TEST_LEARNER_ABORT_EVERY"); /* fault injection, for the project's own tests */
 	lane->abort_every = every ? (unsigned)strtoul(every, NULL, 10) : 0;
@@ -227,6 +284,13 @@ void learner_lane_stop(struct learner_lane *lane)
 void learner_lane_reopen(struct learner_lane *lane)
 {
 	atomic_store(&lane->reopen_wanted, true);
+}
+
+void learner_lane_trouble(struct learner_lane *lane, char *ret, size_t n)
+{
+	(void)pthread_mutex_lock(&lane->lock);
+	(void)snprintf(ret, n, "%s", lane->trouble);
+	(void)pthread_mutex_unlock(&lane->lock);
 }
 
 bool learner_lane_finished(struct learner_lane *lane)

@@ -41,6 +41,10 @@ void learner_lane_stop(struct learner_lane *lane);
  * once. */
 void learner_lane_reopen(struct learner_lane *lane);
 
+/* Why nothing is learnt, one line: it has failed several times in a row. "": all is well. Any thread; copies at most n bytes with
+ * the NUL. */
+void learner_lane_trouble(struct learner_lane *lane, char *ret, size_t n);
+
 bool learner_lane_finished(struct learner_lane *lane); /* the thread has ended. Any thread */
 
 /* Waits for the thread's end and frees the lane. NULL is fine. */

@@ -32,7 +32,12 @@ struct learner_lane {
 	struct example_input *input;
 	struct task_set *tasks; /* held; NULL before the first */
 	uint64_t tasks_version;
-	unsigned misses; /* whole reads of the patches topic in a row that lacked records */
+	unsigned misses;      /* whole reads of the patches topic in a row that lacked records */
+	size_t message_bytes; /* the largest message, and batch of them, that the next producer sends; 0: as configured */
+	unsigned failures;    /* sessions in a row that ended with an error before anything was committed */
+
+	pthread_mutex_t lock;
+	char trouble[256]; /* under lock: why nothing is learnt; "" all is well */
 
 	/* Of one session: from joining the group to leaving it. */
 	rd_kafka_t *consumer, *producer;
@@ -48,6 +53,7 @@ struct learner_lane {
 	bool subscribed_other; /* for the rebalance that gives them one */
 	bool renew;            /* the session is to end: partitions were lost, or the consumer has failed */
 	char undelivered[160]; /* why a message was not taken, "" none */
+	size_t refused_bytes;  /* of messages that were refused for the size of their batch */
 	bool in_transaction;   /* one was begun, and has not ended */
 	uint64_t commits;      /* for fault injection */
 	unsigned abort_every;  /* fault injection: every so many transactions fail; 0: none */
@@ -75,5 +81,7 @@ void learner_close_lineages_of(struct learner_lane *lane, int32_t partition);
  * the session is to end. */
 enum status learner_commit(struct learner_lane *lane, struct error *err) MUST_CHECK;
 void learner_drain_reports(void *lane, int wait_ms);
+
+void learner_well(struct learner_lane *lane); /* learner_lane.c: its failures are over */
 
 #endif

@@ -16,6 +16,18 @@ enum {
 	ENTRY_BYTES = PATCH_NAME_AT_MOST + 24,
 };
 
+/* The first that was not taken tells why; those behind it are purged. */
+static void note_undelivered(struct learner_lane *lane, const rd_kafka_message_t *message)
+{
+	const bool too_large = message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+	if (too_large)
+		lane->refused_bytes += message->key_len + message->len;
+	if (!lane->undelivered[0])
+		(void)snprintf(lane->undelivered, sizeof lane->undelivered, "topic %s: %s%s",
+			       rd_kafka_topic_name(message->rkt), rd_kafka_err2str(message->err),
+			       too_large ? " (the topic's max.message.bytes)" : "");
+}
+
 void learner_drain_reports(void *arg, int wait_ms)
 {
 	struct learner_lane *lane = arg;
@@ -25,8 +37,7 @@ void learner_drain_reports(void *arg, int wait_ms)
 		while (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR &&
 		       (message = rd_kafka_event_message_next(event)))
 			if (message->err)
-				(void)snprintf(lane->undelivered, sizeof lane->undelivered, "topic %s: %s",
-					       rd_kafka_topic_name(message->rkt), rd_kafka_err2str(message->err));
+				note_undelivered(lane, message);
 		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
 			client_note_error(rd_kafka_event_error(event), rd_kafka_event_error_string(event));
 		rd_kafka_event_destroy(event);
@@ -151,6 +162,7 @@ enum status learner_commit(struct learner_lane *lane, struct error *err)
 	if (status != STATUS_OK)
 		return status;
 	lane->in_transaction = false;
+	learner_well(lane);
 	client_note_success();
 	return STATUS_OK;
 }

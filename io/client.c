@@ -309,11 +309,11 @@ static enum status open(const struct config *config, rd_kafka_conf_t *conf, int 
 	return STATUS_OK;
 }
 
-/* A lane's handle: a member of `group`, or a producer, of this name. */
+/* A lane's handle: a member of `group`, or a producer, of this name; `limit` is at most so many bytes, where these are not 0. */
 static enum status open_lane(const struct config *config, int kind, const char *group, const char *name,
-			     size_t batch_bytes, rd_kafka_t **ret, struct error *err)
+			     const char *limit, size_t limit_bytes, rd_kafka_t **ret, struct error *err)
 {
-	char batch[24];
+	char most[24];
 	rd_kafka_conf_t *conf;
 	enum status status = build(config, kind, false, &conf, err);
 	if (status != STATUS_OK)
@@ -321,9 +321,9 @@ static enum status open_lane(const struct config *config, int kind, const char *
 	status = set(conf, kind == LANE_CONSUMER ? "group.instance.id" : "transactional.id", name, err);
 	if (status == STATUS_OK && kind == LANE_CONSUMER)
 		status = set(conf, "group.id", group, err);
-	(void)snprintf(batch, sizeof batch, "%zu", batch_bytes);
-	if (status == STATUS_OK && batch_bytes > 0)
-		status = set(conf, "batch.size", batch, err);
+	(void)snprintf(most, sizeof most, "%zu", limit_bytes);
+	if (status == STATUS_OK && limit_bytes > 0)
+		status = set(conf, limit, most, err);
 	if (status != STATUS_OK) {
 		rd_kafka_conf_destroy(conf);
 		return status;
@@ -345,7 +345,7 @@ enum status client_lane_consumer(const struct config *config, int lane, rd_kafka
 {
 	char name[NAME_BYTES];
 	enum status status = check_length(snprintf(name, sizeof name, "%s-%d", config->instance, lane), err);
-	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, config->group, name, 0, ret, err) : status;
+	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, config->group, name, NULL, 0, ret, err) : status;
 }
 
 enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
@@ -354,7 +354,8 @@ enum status client_lane_producer(const struct config *config, int lane, size_t b
 	char name[NAME_BYTES];
 	enum status status =
 		check_length(snprintf(name, sizeof name, "%s/%s/%d", config->group, config->instance, lane), err);
-	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, batch_bytes, ret, err) : status;
+	return status == STATUS_OK ? open_lane(config, LANE_PRODUCER, NULL, name, "batch.size", batch_bytes, ret, err)
+				   : status;
 }
 
 void client_learner_group(const struct config *config, char ret[CLIENT_GROUP_BYTES])
@@ -367,15 +368,19 @@ enum status client_learner_consumer(const struct config *config, rd_kafka_t **re
 	char group[CLIENT_GROUP_BYTES];
 	enum status status = check_length((int)strlen(config->group) + (int)sizeof "-learner", err);
 	client_learner_group(config, group);
-	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, group, config->instance, 0, ret, err) : status;
+	return status == STATUS_OK ? open_lane(config, LANE_CONSUMER, group, config->instance, NULL, 0, ret, err)
+				   : status;
 }
 
-enum status client_learner_producer(const struct config *config, rd_kafka_t **ret, struct error *err)
+enum status client_learner_producer(const struct config *config, size_t message_bytes, rd_kafka_t **ret,
+				    struct error *err)
 {
 	char name[NAME_BYTES];
 	enum status status =
 		check_length(snprintf(name, sizeof name, "%s/%s/learner", config->group, config->instance), err);
-	return status == STATUS_OK ? open_lane(config, LEARNER_PRODUCER, NULL, name, 0, ret, err) : status;
+	return status == STATUS_OK
+		       ? open_lane(config, LEARNER_PRODUCER, NULL, name, "message.max.bytes", message_bytes, ret, err)
+		       : status;
 }
 
 static enum status open_reader(const struct config *config, const char *wait_ms, bool *gone, rd_kafka_t **ret,

@@ -29,12 +29,13 @@ enum status client_lane_consumer(const struct config *config, int lane, rd_kafka
 enum status client_lane_producer(const struct config *config, int lane, size_t batch_bytes, rd_kafka_t **ret,
 				 struct error *err) MUST_CHECK;
 
-/* The learner lane's: a member of the group "<group>-learner", named as the instance, and a producer "<group>/<instance>/learner";
- * otherwise as a lane's. */
+/* The learner lane's: a member of the group "<group>-learner", named as the instance, and a producer "<group>/<instance>/learner"
+ * whose messages, and batches of them, have at most so many bytes, 0: as configured; otherwise as a lane's. */
 enum { CLIENT_GROUP_BYTES = 512 };
 void client_learner_group(const struct config *config, char ret[CLIENT_GROUP_BYTES]);
 enum status client_learner_consumer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
-enum status client_learner_producer(const struct config *config, rd_kafka_t **ret, struct error *err) MUST_CHECK;
+enum status client_learner_producer(const struct config *config, size_t message_bytes, rd_kafka_t **ret,
+				    struct error *err) MUST_CHECK;
 
 /* A reader of partitions by rd_kafka_assign, outside any group's membership: read_committed, EOF as an error message,
  * auto.offset.reset error; for rd_kafka_consumer_poll or the consumer queue. It is to be quick whatever the user's

@@ -106,19 +106,23 @@ struct patch_writer {
 	patch_drain_fn drain;
 	void *arg;
 	int32_t partitions;
-	size_t chunk_bytes;
+	size_t message_bytes, chunk_bytes;
 	struct buffer value;
 };
 
-/* Whole chunks where messages may be as large as by default, smaller ones where somebody has lowered that. */
-static size_t chunk_bytes_of(rd_kafka_t *producer)
+static size_t message_bytes_of(rd_kafka_t *producer)
 {
 	char text[32];
 	size_t size = sizeof text;
-	size_t most = MESSAGE_BYTES;
-	if (rd_kafka_conf_get(rd_kafka_conf(producer), "message.max.bytes", text, &size) == RD_KAFKA_CONF_OK)
-		most = strtoul(text, NULL, 10);
-	most -= most / 4; /* for the overhead */
+	if (rd_kafka_conf_get(rd_kafka_conf(producer), "message.max.bytes", text, &size) != RD_KAFKA_CONF_OK)
+		return MESSAGE_BYTES;
+	return strtoul(text, NULL, 10);
+}
+
+/* Whole chunks where messages may be as large as by default, smaller ones where somebody has lowered that. */
+static size_t chunk_bytes_of(size_t message_bytes)
+{
+	const size_t most = message_bytes - message_bytes / 4; /* for the overhead */
 	return most < CHUNK_BYTES ? most : CHUNK_BYTES;
 }
 
@@ -136,7 +140,8 @@ enum status patch_writer_open(const struct config *config, rd_kafka_t *producer,
 	if (!w)
 		return error_set_memory(err);
 	*w = (struct patch_writer){ .drain = drain, .arg = arg, .partitions = partitions };
-	w->chunk_bytes = chunk_bytes_of(producer);
+	w->message_bytes = message_bytes_of(producer);
+	w->chunk_bytes = chunk_bytes_of(w->message_bytes);
 	w->topic = rd_kafka_topic_new(producer, config->patches_topic, NULL);
 	if (!w->topic) {
 		free(w);
@@ -156,6 +161,11 @@ void patch_writer_close(struct patch_writer *w)
 	free(w);
 }
 
+size_t patch_writer_message_bytes(const struct patch_writer *w)
+{
+	return w->message_bytes;
+}
+
 /* value.data NULL: a tombstone. */
 static enum status produce(struct patch_writer *w, int32_t partition, const struct patch_key *key, struct slice value,
 			   struct error *err)
@@ -170,6 +180,11 @@ static enum status produce(struct patch_writer *w, int32_t partition, const stru
 			break;
 		w->drain(w->arg, QUEUE_FULL_WAIT_MS);
 	}
+	if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		return error_set(err, STATUS_DATA,
+				 "topic %s: a record of %zu bytes is larger than a message may be: %zu (the topic's "
+				 "max.message.bytes, or kafka.message.max.bytes)",
+				 rd_kafka_topic_name(w->topic), value.length, w->message_bytes);
 	return topic_write_refused(rd_kafka_topic_name(w->topic), rd_kafka_last_error(), err);
 }
 

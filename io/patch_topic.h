@@ -42,6 +42,8 @@ enum status patch_writer_open(const struct config *config, rd_kafka_t *producer,
 			      int timeout_ms, struct patch_writer **ret, struct error *err) MUST_CHECK;
 void patch_writer_close(struct patch_writer *w); /* NULL is fine; before the producer */
 
+size_t patch_writer_message_bytes(const struct patch_writer *w); /* the largest message that its producer takes */
+
 /* Produces a record into the producer's open transaction, and with bytes (data not NULL, not empty) those first: chunks,
  * tombstones of older ones beyond them, the manifest, the decision. record->weights is filled in; record->number is plan->number
  * for a new record, or one less to write the newest again. Deliveries are reported to the producer's owner. Errors, after which the

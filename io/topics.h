@@ -52,6 +52,9 @@ enum status topics_create_internal(const struct config *config, int timeout_ms, 
  * brokers' settings are not shown to everybody: STATUS_UNAVAILABLE says nothing of the topics. */
 enum status topics_check_cleanup(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
 
+/* Whether the existing topics that we write to take messages as large as one record may become: otherwise likewise. */
+enum status topics_check_sizes(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
+
 /* Deletes all of them that exist: for topics that a demonstration made. */
 enum status topics_delete(const struct config *config, int timeout_ms, struct error *err) MUST_CHECK;
 

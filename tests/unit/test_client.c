@@ -267,6 +267,21 @@ static void fetches_of_readers_do_not_wait(void **state)
 	rd_kafka_destroy(rk);
 }
 
+static void a_producer_sends_less_where_it_is_told(void **state)
+{
+	char limit[] = "message.max.bytes";
+	struct config_property properties[] = { { bootstrap, nowhere, 1 } };
+	struct config config = config_of(properties, 1);
+	struct error err = { 0 };
+	rd_kafka_t *rk;
+	assert_int_equal(client_learner_producer(&config, 0, &rk, &err), STATUS_OK);
+	assert_int_equal(setting_of(rk, limit), 1000000);
+	rd_kafka_destroy(rk);
+	assert_int_equal(client_learner_producer(&config, 4000, &rk, &err), STATUS_OK);
+	assert_int_equal(setting_of(rk, limit), 4000);
+	rd_kafka_destroy(rk);
+}
+
 /* ---- closing a producer ---- */
 
 enum { API_PRODUCE = 0, ANSWER_MS = 200, LATE_MS = 600, LINGER_US = 1000000 };
@@ -416,6 +431,7 @@ int main(void)
 		cmocka_unit_test(the_last_error_is_kept_until_a_success),
 		cmocka_unit_test(handles_work_against_a_cluster),
 		cmocka_unit_test(fetches_of_readers_do_not_wait),
+		cmocka_unit_test(a_producer_sends_less_where_it_is_told),
 		cmocka_unit_test(a_fenced_producer_is_closed_with_requests_in_flight),
 		cmocka_unit_test(a_producer_without_brokers_is_closed_at_once),
 		cmocka_unit_test(a_close_that_never_ends_is_left_behind),

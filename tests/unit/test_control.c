@@ -101,6 +101,11 @@ void learner_lane_stop(struct learner_lane *lane)
 	(void)uv_async_send(lane->exited);
 }
 
+void learner_lane_trouble(struct learner_lane *lane, char *ret, size_t n)
+{
+	(void)snprintf(ret, n, "%s", "");
+}
+
 void learner_lane_reopen(struct learner_lane *lane)
 {
 	log_info("the learner is told");

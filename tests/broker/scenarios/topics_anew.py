@@ -1,10 +1,12 @@
 """The topics of learning, deleted and made anew under a running daemon: what is not on them any more is dropped, and learning goes on from
 what is."""
+import os
 import time
 
 import lineage
 import topics
 from audience import KEEP, Audience
+from daemon import run
 from lineage import put_tasks
 from registry import scenario
 from scenarios.learning_tasks import await_tasks, definition
@@ -96,3 +98,50 @@ def topics_anew(site):
     delete(site, site.topic("patches"))
     daemon.wait_ready(30, ready=False)
     daemon.stopped_well()
+
+
+def version_bytes(site, daemon, task):
+    path = os.path.join(site.folder, "exported.safetensors")
+    lineage.command(site, daemon, "patch", "export", task, "--out", path)
+    return os.path.getsize(path)
+
+
+@scenario(timeout_s=200)
+def topics_of_small_messages(site):
+    """max.message.bytes is lowered to less than a version has, and then to less than a record of one."""
+    site.create(3)
+    site.audience = audience = Audience(site, 91)
+    tasks = {"colour": "colour", "age": "age"}
+    daemon = site.daemon(site.backbone(audience), sequences=KEEP)
+    put_tasks(site, daemon, "tasks:\n" + "".join(definition(n, k, bottleneck=32) for n, k in tasks.items()))
+    audience.send(audience.warm_up())
+    daemon.start().wait_ready()
+    audience.play(tasks, 30, 150)
+    lineage.await_trained(site, daemon, dict.fromkeys(tasks, 30))
+    size = version_bytes(site, daemon, "colour")
+    topics.configure(site.bootstrap, site.topic("patches"), max_message_bytes=4000)
+    assert size > 8000, size
+    begun = time.monotonic()
+    audience.play(tasks, 120, 150)
+    found = lineage.await_trained(site, daemon, dict.fromkeys(tasks, 150))
+    site.note(f"{size} bytes a version in messages of 4000 at most, after {time.monotonic() - begun:.1f} s")
+    await_version(daemon, "colour", lambda v: v >= found["colour"]["version"] > 2)
+    for task in tasks:
+        lineage.verify(site, daemon, task)
+    daemon.wait_ready()
+
+    check = [site.peterd, "--config", daemon.path, "--check=broker"]
+    done = run(check)
+    assert done.returncode == 78 and f"topic {site.topic('patches')}: max.message.bytes is 4000" in done.stderr, done
+
+    topics.configure(site.bootstrap, site.topic("patches"), max_message_bytes=600)
+    audience.play(tasks, 20, 150)
+    why = daemon.wait_ready(60, ready=False)
+    assert f"learner: topic {site.topic('patches')}: " in why and "max.message.bytes" in why, why
+    topics.configure(site.bootstrap, site.topic("patches"), max_message_bytes=100000)
+    lineage.await_trained(site, daemon, dict.fromkeys(tasks, 170))
+    daemon.wait_ready()
+    done = run(check)
+    assert done.returncode == 0, done
+    daemon.stopped_well()
+
