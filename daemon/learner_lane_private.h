@@ -34,6 +34,8 @@ struct learner_lane {
 	uint64_t tasks_version;
 	unsigned misses;      /* whole reads of the patches topic in a row that lacked records */
 	size_t message_bytes; /* the largest message, and batch of them, that the next producer sends; 0: as configured */
+	uint64_t passed_over; /* examples, since the last line about them */
+	int64_t passed_us;    /* monotonic: when that was; 0: never */
 	unsigned failures;    /* sessions in a row that ended with an error before anything was committed */
 
 	pthread_mutex_t lock;
@@ -74,6 +76,7 @@ enum status learner_collect(struct learner_lane *lane, int wait_ms, struct error
  * those of patch_topic_open; STATUS_MEMORY. */
 void learner_reopen_lineages(struct learner_lane *lane); /* the next match opens all of them again */
 enum status learner_match_lineages(struct learner_lane *lane, struct error *err) MUST_CHECK;
+int32_t learner_partition_of(const struct learner_lane *lane, struct slice task); /* where its examples come */
 void learner_close_lineages(struct learner_lane *lane);
 void learner_close_lineages_of(struct learner_lane *lane, int32_t partition);
 

@@ -94,10 +94,14 @@ static bool follow_tasks(struct learner_lane *lane)
 }
 
 /* As the producers of examples place the task's name. */
+int32_t learner_partition_of(const struct learner_lane *lane, struct slice task)
+{
+	return rd_kafka_msg_partitioner_murmur2(NULL, task.data, task.length, lane->partitions, NULL, NULL);
+}
+
 static struct learner_part *part_of(const struct learner_lane *lane, const char *task)
 {
-	return learner_part_find(
-		lane, rd_kafka_msg_partitioner_murmur2(NULL, task, strlen(task), lane->partitions, NULL, NULL));
+	return learner_part_find(lane, learner_partition_of(lane, text(task)));
 }
 
 static bool has_lineage(const struct learner_lane *lane, const char *task)

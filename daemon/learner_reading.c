@@ -17,6 +17,7 @@ enum {
 	PROBE_US = 5000000,
 	PROBE_MS = 1000,
 	UNCOVERED_PROBES = 2,
+	PASSED_US = 60000000, /* between lines on the log about examples that are passed over */
 };
 
 struct learner_part *learner_part_find(const struct learner_lane *lane, int32_t partition)
@@ -222,15 +223,47 @@ static enum status heal_coverage(struct learner_lane *lane, struct error *err)
 
 /* ---- examples ---- */
 
-/* To the task's lineage, if it reads along, or lags, as `history` says. */
+/* Nobody but we writes there, and the topic has no place for letters of its own: a count, and a line now and then. */
+static void pass_over(struct learner_lane *lane, const rd_kafka_message_t *message, const char *why)
+{
+	const int64_t now_us = clock_monotonic_us();
+	metrics_add(lane->ctx.metrics, METRIC_EXAMPLES_PASSED_OVER, 1);
+	lane->passed_over++;
+	if (lane->passed_us && now_us - lane->passed_us < PASSED_US)
+		return;
+	log_warning("learner: %s [%d]: offset %lld: %s: passed over (%llu since the last such line)",
+		    lane->ctx.config->examples_topic, message->partition, (long long)message->offset, why,
+		    (unsigned long long)lane->passed_over);
+	lane->passed_us = now_us;
+	lane->passed_over = 0;
+}
+
+/* Why nobody learns from it, NULL where somebody does, here or elsewhere. */
+static const char *misfit(const struct learner_lane *lane, int32_t partition, const struct example *example)
+{
+	if (!task_set_find(lane->tasks, example->task))
+		return "no such task is in force";
+	if (learner_partition_of(lane, example->task) != partition)
+		return "the examples of its task come in another partition (has their number changed?)";
+	return NULL;
+}
+
+/* To the task's lineage, if it reads along, or lags, as `history` says: what lags was read along once. */
 static enum status deliver(struct learner_lane *lane, const rd_kafka_message_t *message, bool history,
 			   struct error *err)
 {
 	struct example example;
 	struct lineage *l = lane->lineages;
-	if (!message->payload ||
-	    example_decode((struct slice){ message->payload, message->len }, &example, err) != STATUS_OK)
-		return STATUS_OK; /* nobody but we writes there, and the topic has no place for letters of its own */
+	const char *why = "no value";
+	if (message->payload) {
+		const struct slice value = { message->payload, message->len };
+		why = example_decode(value, &example, err) == STATUS_OK ? misfit(lane, message->partition, &example)
+									: err->text;
+	}
+	if (why && !history)
+		pass_over(lane, message, why);
+	if (why)
+		return STATUS_OK;
 	while (l && (l->partition != message->partition || l->failed ||
 		     strlen(l->setup.lineage.task) != example.task.length ||
 		     memcmp(l->setup.lineage.task, example.task.data, example.task.length) != 0))

@@ -11,6 +11,7 @@ from lineage import put_tasks
 from registry import scenario
 from scenarios.learning_tasks import await_tasks, definition
 from site_ import COMPACT
+from stream import producer
 
 AGAIN = ": it is read again from its beginning, and the "
 
@@ -143,5 +144,14 @@ def topics_of_small_messages(site):
     daemon.wait_ready()
     done = run(check)
     assert done.returncode == 0, done
-    daemon.stopped_well()
 
+    handle = producer(site.bootstrap)  # what nobody can learn from is counted
+    for value in (b"rubbish", None, b"\x02"):
+        handle.produce(site.topic("examples"), key=b"colour", value=value, partition=0)
+    assert handle.flush(60) == 0
+    deadline = time.monotonic() + 30
+    while daemon.metric("peterd_examples_passed_over_total") != 3:
+        assert time.monotonic() < deadline, f"{daemon.metric('peterd_examples_passed_over_total')}; {daemon.log()[-500:]}"
+        time.sleep(0.1)
+    assert daemon.log().count(": passed over (") == 1, daemon.log()[-800:]
+    daemon.stopped_well()
