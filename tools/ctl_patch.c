@@ -470,14 +470,28 @@ static const struct patch_record *find_answer(const struct patch_entry *entry, u
 	return NULL;
 }
 
+/* Something else was decided before the request was taken: the learner has nothing to go back to, and will not answer. */
+static enum status refuse_overtaken(const struct patch_record *newest, struct error *err)
+{
+	return error_set(err, STATUS_NO_INPUT,
+			 "task %s: version %llu went live in the meantime (%s), and has no predecessor to go back to",
+			 newest->task, (unsigned long long)newest->version, patch_decision_name(newest->decision));
+}
+
 static enum status await(struct patch_command *c, const char *task, uint64_t before, const struct patch_record **ret,
 			 struct error *err)
 {
 	const int64_t deadline_us = clock_monotonic_us() + c->timeout_ms * 1000;
 	const struct patch_table *table = patch_topic_table(c->topic);
-	while (!(*ret = find_answer(patch_table_find(table, task), before))) {
+	for (;;) {
+		const struct patch_entry *entry = patch_table_find(table, task);
+		const struct patch_record *newest = patch_entry_newest(entry);
 		struct patch_change ignored;
 		bool got;
+		if ((*ret = find_answer(entry, before)))
+			return STATUS_OK;
+		if (newest && !*newest->predecessor)
+			return refuse_overtaken(newest, err);
 		enum status status = patch_topic_poll(c->topic, STEP_MS, &got, &ignored, err);
 		if (status)
 			return status;
@@ -488,7 +502,6 @@ static enum status await(struct patch_command *c, const char *task, uint64_t bef
 					 "next that is, and that trains (learner.enabled)",
 					 task, (long long)c->timeout_ms, c->config->group, c->config->examples_topic);
 	}
-	return STATUS_OK;
 }
 
 static enum status rollback(struct patch_command *c, const char *task, struct error *err)

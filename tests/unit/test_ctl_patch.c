@@ -392,9 +392,10 @@ static void a_rollback_needs_somewhere_to_go(void **state)
 		    "task gender: no learner has answered in 1500 ms: is a peterd of group peterd running?");
 }
 
-/* What a learner does: waits for the request, writes the record. */
+/* What a learner does: waits for the request, writes the record, for the reason that arg points to. */
 static void *answer(void *arg)
 {
+	const enum patch_reason *reason = arg;
 	struct error err;
 	struct scan *scan;
 	struct example e = { 0 };
@@ -415,7 +416,7 @@ static void *answer(void *arg)
 	struct patch_record r = version(1, PATCH_ROLLED_BACK);
 	r.predecessor[0] = '\0';
 	r.has_gate = true;
-	r.gate = (struct patch_gate){ .reason = PATCH_ASKED, .parent = 2, .gain = NAN, .width = NAN };
+	r.gate = (struct patch_gate){ .reason = *reason, .parent = 2, .gain = NAN, .width = NAN };
 	publish(&r, NULL);
 	return NULL;
 }
@@ -424,22 +425,38 @@ static void a_rollback_is_awaited(void **state)
 {
 	char out[2048];
 	pthread_t learner;
+	enum patch_reason reason = PATCH_ASKED;
 	publish_version(1);
 	publish_version(2);
-	assert_int_equal(pthread_create(&learner, NULL, answer, NULL), 0);
+	assert_int_equal(pthread_create(&learner, NULL, answer, &reason), 0);
 	assert_int_equal(PATCH(out, "rollback", "gender"), STATUS_OK);
 	pthread_join(learner, NULL);
 	assert_says(out, "  gender  version 1 rolled_back, asked  100 labels");
+}
+
+static void a_rollback_that_was_overtaken_is_refused(void **state)
+{
+	char out[2048];
+	pthread_t learner;
+	enum patch_reason reason = PATCH_DRIFT;
+	publish_version(1);
+	publish_version(2);
+	assert_int_equal(pthread_create(&learner, NULL, answer, &reason), 0);
+	assert_int_equal(PATCH(out, "rollback", "gender"), STATUS_NO_INPUT);
+	pthread_join(learner, NULL);
+	assert_string_equal(fx.err.text, "task gender: version 1 went live in the meantime (rolled_back), and has no "
+					 "predecessor to go back to");
 }
 
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
-		TEST(without_versions_it_says_what_is_true), TEST(list_has_every_record),
-		TEST(versions_are_exported_as_they_are),     TEST(show_has_the_numbers),
-		TEST(without_labels_there_is_no_gain),       TEST(a_damaged_version_says_why),
-		TEST(a_rollback_needs_somewhere_to_go),      TEST(a_rollback_is_awaited),
+		TEST(without_versions_it_says_what_is_true),    TEST(list_has_every_record),
+		TEST(versions_are_exported_as_they_are),        TEST(show_has_the_numbers),
+		TEST(without_labels_there_is_no_gain),          TEST(a_damaged_version_says_why),
+		TEST(a_rollback_needs_somewhere_to_go),         TEST(a_rollback_is_awaited),
+		TEST(a_rollback_that_was_overtaken_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
