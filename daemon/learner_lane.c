@@ -112,7 +112,7 @@ static void close_session(struct learner_lane *lane)
 static enum status work(struct learner_lane *lane, bool *ret_writes, struct error *err)
 {
 	*ret_writes = false;
-	for (struct lineage *l = lane->lineages; l; l = l->next) {
+	for (struct lineage *l = lane->lineages; l && !learner_stopping(lane); l = l->next) {
 		const struct learner_part *part = learner_part_find(lane, l->partition);
 		if (l->failed)
 			continue;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { REPEAT_US = 300000 }; /* of one call, and the cut that was begun: the lane may have been told to stop */
+
 static bool is_ours(const struct lineage *l, const struct patch_record *r)
 {
 	return strcmp(r->definition, l->task->hash) == 0 && strcmp(r->backbone, l->setup.lineage.backbone) == 0;
@@ -254,11 +256,14 @@ static void drop_requests(struct lineage *l, int64_t next)
 
 enum status lineage_repeat(struct lineage *l, int64_t position, struct error *err)
 {
+	const int64_t until_us = clock_monotonic_us() + REPEAT_US;
 	for (; l->repeat_at < l->repeat_count; l->repeat_at++, l->cut_at = 0) {
 		const struct patch_record *r = &l->repeats[l->repeat_at];
 		enum status status = STATUS_OK;
 		for (; l->cut_at < r->cut_count && status == STATUS_OK; l->cut_at++) {
 			bool gone;
+			if (clock_monotonic_us() > until_us)
+				return STATUS_OK;
 			drop_requests(l, r->examples.next);
 			if (has_cut(l, &r->cuts[l->cut_at], r->examples.next, position, &gone))
 				status = lineage_consume_again(l, &r->cuts[l->cut_at], err);

@@ -15,7 +15,7 @@ void lineage_forget_writes(struct lineage *l);
 /* lineage_open.c */
 void lineage_forget_repeats(struct lineage *l);
 
-/* Repeats what it has the examples for; where some that are needed are not there any more, begins the lineage anew. */
+/* Repeats what it has the examples for, or the next of it; where some that are needed are not there any more, begins the lineage anew. */
 enum status lineage_repeat(struct lineage *l, int64_t position, struct error *err) MUST_CHECK;
 
 /* lineage_record.c */

@@ -1,9 +1,11 @@
-"""A stop that comes while the daemon starts."""
+"""A stop that comes while the daemon starts, or is busy learning."""
 import os
 import signal
 import time
 
 import check
+import lineage
+from audience import Audience
 from registry import scenario
 
 LATEST_S = 0.7
@@ -46,3 +48,26 @@ def stop_early(site):
     inputs = site.settle(daemon=daemon)
     daemon.stopped_well()
     check.verify(site, [backbone], inputs=inputs)
+
+
+@scenario(timeout_s=240)
+def stop_while_learning(site):
+    """Patches inside the trunk take their time; a stop waits for no more than the cut that was begun, nor where the last minutes are done again."""
+    site.create(3)
+    site.audience = audience = Audience(site, 97)
+    tasks = {f"task-{i}": "colour" for i in range(6)}
+    backbone = site.backbone(audience, channels=64, dilations=[1, 4] * 4)
+    daemon = site.daemon(backbone, sequences={"keep": 256}, shutdown={"deadline_ms": 60000})
+    lineage.put_tasks(site, daemon, "tasks:\n" + "".join(
+        f"- {{name: {task}, type: classification, insertion: serial, max_age_ms: 3000}}\n" for task in tasks))
+    audience.send(audience.warm_up(100))
+    daemon.start().wait_ready()
+    slowest = 0.0
+    for wait_s in (9, 4, 5, 6):  # after the first start there is much to do again
+        if not slowest:
+            audience.send(*audience.round(tasks, 900))
+        time.sleep(wait_s)
+        slowest = max(slowest, daemon.stopped_well(60))
+        daemon.start()
+    site.note(f"slowest stop {slowest:.1f} s")
+    assert slowest < 9, f"a stop took {slowest:.1f} s"
