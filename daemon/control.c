@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/announcer.h"
 #include "daemon/health.h"
 #include "daemon/http.h"
 #include "daemon/lane.h"
@@ -11,9 +12,7 @@
 #include "daemon/serving.h"
 #include "io/topics.h"
 
-#include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,13 +25,9 @@
 #define TWIN_FENCINGS 3
 #define HTTP_WAIT_MS 60000 /* for a taken address */
 #define RETRY_MS 500
-#define REOPEN_MS 1000       /* between tries to read lost topics again */
-#define TOPICS_TRIES 4       /* brokers show a new topic a moment late */
-#define SAME_SIGNAL_MS 500   /* a second one within this is the first again: timeout(1) sends it to process and group */
-#define EXTEND_MS 30000      /* what systemd is asked for while starting, */
-#define EXTEND_EVERY_MS 5000 /* this often */
-#define COMPLAIN_FIRST_MS 5000  /* a start that takes longer is worth a line on the log, */
-#define COMPLAIN_EVERY_MS 60000 /* and again this often */
+#define REOPEN_MS 1000     /* between tries to read lost topics again */
+#define TOPICS_TRIES 4     /* brokers show a new topic a moment late */
+#define SAME_SIGNAL_MS 500 /* a second one within this is the first again: timeout(1) sends it to process and group */
 
 enum phase { PREPARING, RUNNING, STOPPING };
 
@@ -51,11 +46,7 @@ struct control {
 	bool handles_open;
 	unsigned signals;
 	int64_t signalled_ms; /* when the first came */
-	bool told_ready;      /* systemd knows */
-	bool was_ready;       /* as last logged */
-	char told[256];       /* STATUS= as last told */
-	int64_t extend_ms;    /* when systemd must be asked again */
-	int64_t complain_ms;  /* when the log is told again that it is not ready */
+	struct announcer announcer;
 
 	uv_loop_t loop;
 	uv_signal_t signal_term, signal_int, signal_hup;
@@ -64,15 +55,15 @@ struct control {
 	struct http *http;
 	int64_t http_until_ms; /* until when a taken address is waited for */
 
-	uv_work_t topics_job; /* in the thread pool while topics_busy; the three below are its own then */
+	uv_work_t topics_job; /* in the thread pool while topics_busy; the four below are its own then */
 	bool topics_busy;
-	bool reopening;    /* what is served was lost, and is read again */
-	int64_t reopen_ms; /* when that is tried next */
 	struct topics topics;
 	struct serving *serving; /* not started: labels are not read, and there are no scores */
 	struct error topics_err;
 	enum status topics_status;
 	unsigned topics_wrong; /* tries in a row that found the topics wrong */
+	bool reopening;        /* what is served was lost, and is read again */
+	int64_t reopen_ms;     /* when that is tried next */
 
 	struct status_board *board;
 	struct health *health;
@@ -138,7 +129,7 @@ static void begin_stop(struct control *c)
 	c->phase = STOPPING;
 	log_info("stopping");
 	notify_stopping();
-	notify_extend(c->config->shutdown_deadline_ms + EXTEND_EVERY_MS);
+	notify_extend(c->config->shutdown_deadline_ms + ANNOUNCER_EXTEND_EVERY_MS);
 	notify_status("stopping");
 	(void)uv_timer_stop(&c->retry);
 	(void)uv_timer_start(&c->deadline, on_deadline, (uint64_t)c->config->shutdown_deadline_ms, 0);
@@ -394,44 +385,6 @@ static void on_retry(uv_timer_t *timer)
 
 /* ---- health ---- */
 
-/* The first line of the reasons: to systemd where it changed, on the log when it turns up and now and then after. */
-static void tell_readiness(struct control *c, int64_t now, bool ready, const struct buffer *reasons)
-{
-	char line[sizeof c->told];
-	size_t length = 0;
-	while (length < reasons->length && length < sizeof line - 1 && reasons->data[length] != '\n')
-		length++;
-	if (length)
-		memcpy(line, reasons->data, length);
-	line[length] = '\0';
-	if (ready && !c->was_ready)
-		log_info("ready");
-	if (!ready && (c->was_ready || now >= c->complain_ms)) {
-		log_warning("not ready: %s", line);
-		c->complain_ms = now + COMPLAIN_EVERY_MS;
-	}
-	c->was_ready = ready;
-	const char *tell = ready ? "ready" : line;
-	if (strcmp(tell, c->told) != 0) {
-		(void)snprintf(c->told, sizeof c->told, "%s", tell);
-		notify_status(tell);
-	}
-}
-
-/* Until READY=1 systemd is asked for more time, again and again. */
-static void tell_start(struct control *c, int64_t now)
-{
-	if (c->told_ready)
-		return;
-	if (health_settled(c->health)) {
-		c->told_ready = true;
-		notify_ready();
-	} else if (now >= c->extend_ms) {
-		notify_extend(EXTEND_MS);
-		c->extend_ms = now + EXTEND_EVERY_MS;
-	}
-}
-
 static void on_tick(uv_timer_t *timer)
 {
 	struct control *c = timer->data;
@@ -451,8 +404,8 @@ static void on_tick(uv_timer_t *timer)
 	}
 	struct buffer reasons = { 0 };
 	bool ready = health_ready(c->health, &reasons);
-	tell_readiness(c, now, ready, &reasons);
-	tell_start(c, now);
+	announcer_readiness(&c->announcer, now, ready, &reasons);
+	announcer_start(&c->announcer, now, health_settled(c->health));
 	buffer_free(&reasons);
 }
 
@@ -541,7 +494,7 @@ static void open_handles(struct control *c)
 	(void)uv_timer_init(&c->loop, &c->patches_timer);
 	(void)uv_async_init(&c->loop, &c->exited, on_exited);
 	c->handles_open = true;
-	c->complain_ms = now_ms() + COMPLAIN_FIRST_MS;
+	announcer_init(&c->announcer, now_ms());
 	c->signal_term.data = c->signal_int.data = c->signal_hup.data = c;
 	c->tick.data = c->retry.data = c->deadline.data = c->watchdog.data = c->exited.data = c;
 	c->http_retry.data = c->patches_timer.data = c;
