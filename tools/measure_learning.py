@@ -23,6 +23,7 @@ import time
 INSERTIONS = ("side", "serial")
 FIFTHS = 5
 FIRST = 50
+SERIAL_MS = 15000  # after 60 times that behind, a learner trains less on what comes
 
 
 def is_aside(user, fold):
@@ -98,7 +99,7 @@ def put_tasks(site, classes):
     path = os.path.join(site.folder, "tasks.yaml")
     with open(path, "w") as out:
         json.dump({"tasks": [{"name": f"{task}.{insertion}", "type": "classification", "labels": sorted(labels),
-                              "insertion": insertion, **({} if insertion == "side" else {"max_age_ms": 5000})}
+                              "insertion": insertion, **({} if insertion == "side" else {"max_age_ms": SERIAL_MS})}
                              for task, labels in sorted(classes.items()) for insertion in INSERTIONS]}, out)
     site.ctl("task", "put", path)
 
@@ -217,7 +218,7 @@ def measure(options, fold):
         site.ctl("replay", "--events", options.events, "--labels", paths["train"], "--rate", str(options.rate))
         say(f"sent in {time.monotonic() - begun:.0f} s: {sum(counts.values())} labels, {math.ceil(options.rate)} records/s")
         await_learnt(site, counts)
-        time.sleep(10)  # the last cadence
+        time.sleep(SERIAL_MS / 1000 + 5)  # the last cadence
         if options.plot and fold == 0:
             plot(site, options, classes)
         rows = compare(site, options, paths, counts, classes)
