@@ -24,6 +24,9 @@ static void log_line(enum log_level level, const char *format, va_list args)
 	size_t length = (size_t)used + (more > 0 ? (size_t)more : 0);
 	if (length > sizeof line - 2)
 		length = sizeof line - 2;
+	for (size_t i = 0; i < length; i++) /* texts of strangers make no lines and no colours of their own */
+		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
+			line[i] = '.';
 	line[length++] = '\n';
 	ssize_t written = write(STDERR_FILENO, line, length);
 	(void)written;

@@ -70,9 +70,9 @@ static enum status take_set(struct tasks *t, struct error *err)
 static void tell(const struct task_entry *entry)
 {
 	if (entry->state == TASK_REMOVED)
-		log_info("task %s: removed", entry->key);
+		log_info("task %.100s: removed", entry->key);
 	else if (entry->state == TASK_REFUSED)
-		log_warning("task %s: refused%s: %s", entry->key,
+		log_warning("task %.100s: refused%s: %s", entry->key,
 			    entry->defined ? ", the definition before it stays in force" : "", entry->reason);
 	else
 		log_info("task %s: %s, %s, definition %.12s", entry->key, entry->task.type, entry->task.insertion,

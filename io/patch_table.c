@@ -21,7 +21,8 @@ struct chunks {
 struct task {
 	struct patch_entry entry; /* first: an entry is its task */
 	struct chunks chunks[PATCH_SLOTS];
-	UT_hash_handle hh;
+	struct task *other; /* its records in another partition, NULL: there are no more */
+	UT_hash_handle hh;  /* of the first one only */
 	char name[];
 };
 
@@ -47,23 +48,19 @@ static void decision_free(struct patch_record *record)
 	free(record);
 }
 
-/* Everything but the name. */
-static void task_clear(struct task *task)
+static void task_free(struct task *task)
 {
 	struct patch_entry *e = &task->entry;
 	for (size_t i = 0; i < e->decision_count; i++)
 		decision_free(e->decisions[i]);
 	free(e->decisions);
-	e->decisions = NULL;
-	e->decision_count = 0;
 	for (size_t s = 0; s < PATCH_SLOTS; s++) {
 		for (uint32_t i = 0; i < e->slots[s].chunks; i++)
 			free(task->chunks[s].items[i].data);
 		free(task->chunks[s].items);
-		task->chunks[s] = (struct chunks){ 0 };
 		patch_record_clear(&e->slots[s].record);
-		e->slots[s] = (struct patch_slot){ .offset = -1 };
 	}
+	free(task);
 }
 
 void patch_table_free(struct patch_table *t)
@@ -74,8 +71,11 @@ void patch_table_free(struct patch_table *t)
 	HASH_ITER(hh, t->tasks, task, next)
 	{
 		HASH_DEL(t->tasks, task);
-		task_clear(task);
-		free(task);
+		while (task) {
+			struct task *other = task->other;
+			task_free(task);
+			task = other;
+		}
 	}
 	free(t);
 }
@@ -94,15 +94,22 @@ static int by_name(const struct task *a, const struct task *b)
 	return strcmp(a->name, b->name);
 }
 
-static struct task *add(struct patch_table *t, struct slice name, int32_t partition)
+/* `first`: the task's records in another partition, NULL: there are none yet. */
+static struct task *add(struct patch_table *t, struct task *first, struct slice name, int32_t partition)
 {
 	struct task *task = calloc(1, sizeof *task + name.length + 1);
 	if (!task)
 		return NULL;
 	memcpy(task->name, name.data, name.length);
-	task_clear(task);
 	task->entry.task = task->name;
 	task->entry.partition = partition;
+	for (size_t s = 0; s < PATCH_SLOTS; s++)
+		task->entry.slots[s].offset = -1;
+	if (first) {
+		task->other = first->other;
+		first->other = task;
+		return task;
+	}
 	HASH_ADD_KEYPTR_INORDER(hh, t->tasks, task->name, name.length, task, by_name);
 	if (!task->hh.tbl) { /* uthash found no memory */
 		free(task);
@@ -111,16 +118,32 @@ static struct task *add(struct patch_table *t, struct slice name, int32_t partit
 	return task;
 }
 
+/* Where the task is: in the lowest partition with a decision. A chunk or a tombstone that strayed elsewhere, by somebody's other
+ * partitioner, moves nothing. */
+static const struct patch_entry *chosen(const struct task *first)
+{
+	const struct patch_entry *best = &first->entry;
+	for (const struct task *task = first->other; task; task = task->other) {
+		const struct patch_entry *e = &task->entry;
+		const bool decided = e->decision_count > 0;
+		if (decided != (best->decision_count > 0) ? decided : e->partition < best->partition)
+			best = e;
+	}
+	return best;
+}
+
 const struct patch_entry *patch_table_find(const struct patch_table *t, const char *task)
 {
 	const struct task *found = find(t, (struct slice){ (const uint8_t *)task, strlen(task) });
-	return found ? &found->entry : NULL;
+	return found ? chosen(found) : NULL;
 }
 
 const struct patch_entry *patch_table_next(const struct patch_table *t, const struct patch_entry *entry)
 {
-	const struct task *next = entry ? ((const struct task *)(const void *)entry)->hh.next : t->tasks;
-	return next ? &next->entry : NULL;
+	const struct task *next = t->tasks;
+	if (entry)
+		next = find(t, (struct slice){ (const uint8_t *)entry->task, strlen(entry->task) })->hh.next;
+	return next ? chosen(next) : NULL;
 }
 
 /* ---- decisions ---- */
@@ -348,17 +371,11 @@ enum status patch_table_apply(struct patch_table *t, struct slice key, struct sl
 		ret->refusal = "the key is not a patch's";
 		return STATUS_OK;
 	}
-	struct task *task = find(t, k.task);
-	if (task && partition > task->entry.partition) {
-		ret->entry = NULL;
-		ret->refusal = "the task's records stand in a lower partition";
-		return STATUS_OK;
-	}
-	if (task && partition < task->entry.partition) {
-		task_clear(task);
-		task->entry.partition = partition;
-	}
-	if (!task && !(task = add(t, k.task, partition)))
+	struct task *first = find(t, k.task);
+	struct task *task = first;
+	while (task && task->entry.partition != partition)
+		task = task->other;
+	if (!task && !(task = add(t, first, k.task, partition)))
 		return error_set_memory(err);
 	enum status status = STATUS_OK;
 	change.entry = &task->entry;
@@ -374,6 +391,10 @@ enum status patch_table_apply(struct patch_table *t, struct slice key, struct sl
 	case PATCH_KEY_DECISION:
 		status = take_decision(t, task, &k, value, &change, err);
 		break;
+	}
+	if (first && chosen(first) != &task->entry) {
+		change.entry = NULL;
+		change.refusal = "the task's records stand in another partition";
 	}
 	if (status == STATUS_OK)
 		*ret = change;

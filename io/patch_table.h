@@ -4,7 +4,7 @@
  * compaction. A version is whole when its manifest is newer than all of its chunks and their bytes are those that it names;
  * whatever else stands in a slot is passed over, with a reason: it is half written, or read half.
  *
- * A task's records stand in one partition. Where there are some in several, those of the lowest count.
+ * A task's records stand in one partition. Where there are some in several, those of the lowest with a decision count.
  *
  * Pure; one thread. Everything handed out is the table's and changes with the next record. */
 #ifndef IO_PATCH_TABLE_H

@@ -92,10 +92,11 @@ static struct task_entry *add(struct task_table *t, struct slice key)
 	return &slot->entry;
 }
 
-/* A partitioner that changed, or a topic that grew, leaves records of one key in two partitions: times tell then. */
+/* A partitioner that changed, or a topic that grew, leaves records of one key in two partitions: times tell then. What is
+ * refused hides nothing, whichever partition is read first. */
 static bool is_older(const struct task_entry *entry, const struct task_place *place)
 {
-	if (entry->place.partition == place->partition)
+	if (!entry->sound || entry->place.partition == place->partition)
 		return false;
 	if (entry->place.timestamp_ms != place->timestamp_ms)
 		return place->timestamp_ms < entry->place.timestamp_ms;
@@ -136,9 +137,11 @@ static void adopt(struct task_entry *entry, struct task_entry *news, const struc
 	free(entry->reason);
 	entry->reason = news->reason;
 	entry->state = news->state;
-	entry->place = *place;
+	if (news->state != TASK_REFUSED || !entry->sound)
+		entry->place = *place;
 	if (news->state == TASK_REFUSED)
 		return;
+	entry->sound = true;
 	config_task_clear(&entry->task);
 	entry->task = news->task;
 	entry->defined = news->defined;

@@ -27,7 +27,8 @@ struct task_entry {
 	struct config_task task;
 	char definition[HASH_HEX_LENGTH + 1]; /* its hash */
 	char *reason;                         /* TASK_REFUSED */
-	struct task_place place;              /* of the newest record */
+	bool sound;                           /* there was a record that is not refused */
+	struct task_place place;              /* of the newest such record; while all are refused, of the newest */
 	char *key;                            /* [key_length], any bytes, and a NUL */
 	size_t key_length;
 };
@@ -45,7 +46,7 @@ enum status task_table_new(const struct task_judge *judge, struct task_table **r
 void task_table_free(struct task_table *t); /* NULL is fine */
 
 /* Takes a record; value.data NULL: a tombstone. *ret is the entry that it made or changed, NULL where it counts for nothing: it
- * has no key, or a newer one of its key stands in another partition. Errors: STATUS_MEMORY, the table as before. */
+ * has no key, or a newer one of its key, not refused, stands in another partition. Errors: STATUS_MEMORY, the table as before. */
 enum status task_table_apply(struct task_table *t, struct slice key, struct slice value, const struct task_place *place,
 			     const struct task_entry **ret, struct error *err) MUST_CHECK;
 

@@ -50,12 +50,18 @@ static struct patch_table *new_table(bool checkpoints)
 	return t;
 }
 
-static struct patch_change apply(struct patch_table *t, const char *key, struct slice value, int64_t offset)
+static struct patch_change apply_in(struct patch_table *t, int32_t partition, const char *key, struct slice value,
+				    int64_t offset)
 {
 	struct patch_change change = { 0 };
 	struct error err;
-	assert_int_equal(patch_table_apply(t, slice_of(key), value, 0, offset, &change, &err), STATUS_OK);
+	assert_int_equal(patch_table_apply(t, slice_of(key), value, partition, offset, &change, &err), STATUS_OK);
 	return change;
+}
+
+static struct patch_change apply(struct patch_table *t, const char *key, struct slice value, int64_t offset)
+{
+	return apply_in(t, 0, key, value, offset);
 }
 
 static struct patch_change apply_at(struct patch_table *t, const struct log *log, size_t i)
@@ -531,19 +537,46 @@ static void tasks_are_in_order_and_apart(void **state)
 static void the_lowest_partition_counts(void **state)
 {
 	struct patch_table *t = new_table(true);
-	struct patch_change change = { 0 };
-	struct error err;
-	const struct slice key = slice_of("a/0/0");
-	assert_int_equal(patch_table_apply(t, key, slice_of("x"), 3, 0, &change, &err), STATUS_OK);
-	assert_int_equal(change.entry->partition, 3);
-	assert_int_equal(patch_table_apply(t, slice_of("a/1/0"), slice_of("x"), 4, 0, &change, &err), STATUS_OK);
-	assert_null(change.entry);
-	assert_non_null(change.refusal);
-	assert_int_equal(patch_table_apply(t, slice_of("a/1/0"), slice_of("x"), 2, 0, &change, &err), STATUS_OK);
-	assert_int_equal(change.entry->partition, 2);
-	assert_int_equal(change.entry->slots[0].chunks, 0);
-	assert_int_equal(change.entry->slots[1].chunks, 1);
+	struct buffer value = { 0 };
+	const struct patch_record r = record_of("a", 1, PATCH_CREATED, "live");
+	patch_record_encode(&r, &value);
+	for (int32_t partition = 3; partition > 0; partition--) {
+		const struct patch_change change = apply_in(t, partition, "a/decision/1", slice_of_buffer(&value), 0);
+		assert_int_equal(change.entry->partition, partition);
+		assert_int_equal(entry_of(t)->partition, partition);
+	}
+	assert_non_null(apply_in(t, 2, "a/decision/1", slice_of_buffer(&value), 0).refusal);
+	assert_int_equal(entry_of(t)->partition, 1);
+	(void)apply(t, "b/0/0", slice_of("x"), 0);
+	const struct patch_entry *e = patch_table_next(t, NULL);
+	assert_string_equal(e->task, "a"); /* once, whichever counts */
+	assert_string_equal(patch_table_next(t, e)->task, "b");
 	patch_table_free(t);
+	buffer_free(&value);
+}
+
+/* Another partitioner puts a tombstone, or anything but a decision, elsewhere: the task stays where and what it is. */
+static void strays_move_nothing(void **state)
+{
+	static const char *const keys[] = { "a/0/0", "a/0/manifest", "a/decision/1" };
+	struct log log = { 0 };
+	struct patch_plan plan;
+	patch_plan_begin(NULL, &plan);
+	decide(&log, &plan, PATCH_CREATED, "live", NULL, true);
+	struct patch_table *t = new_table(true);
+	for (int32_t partition = 3; partition >= 0; partition--) {
+		for (size_t i = 0; i < log.count && partition == 2; i++)
+			(void)apply_in(t, 2, log.records[i].key, slice_of_buffer(&log.records[i].value), (int64_t)i);
+		for (size_t i = 0; i < 6 && partition != 2; i++) {
+			const struct slice value = i < 3 ? (struct slice){ NULL, 0 } : slice_of("x");
+			const struct patch_change change = apply_in(t, partition, keys[i % 3], value, (int64_t)i);
+			assert_true(partition == 3 || (!change.entry && change.refusal));
+		}
+	}
+	assert_int_equal(entry_of(t)->partition, 2);
+	expect_bytes(entry_of(t), patch_entry_live(entry_of(t)), "live");
+	patch_table_free(t);
+	log_free(&log);
 }
 
 int main(void)
@@ -560,6 +593,7 @@ int main(void)
 		cmocka_unit_test(checkpoints_need_not_be_kept),
 		cmocka_unit_test(tasks_are_in_order_and_apart),
 		cmocka_unit_test(the_lowest_partition_counts),
+		cmocka_unit_test(strays_move_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,27 @@ static void one_key_in_two_partitions(void **state)
 	task_table_free(t);
 }
 
+/* Read in any order of the partitions, as after a restart, it comes to the same. */
+static void what_is_refused_hides_nothing_elsewhere(void **state)
+{
+	const struct task_place good = { 1, 5, 10 }, gone = { 1, 6, 20 }, bad = { 0, 9, 30 };
+	for (int bad_at = 0; bad_at < 3; bad_at++) {
+		struct task_table *t = open_table();
+		if (bad_at == 0)
+			(void)apply(t, "a", text("nonsense"), bad);
+		const struct task_entry *a = put(t, "a", "bottleneck: 3\n", good);
+		if (bad_at == 1)
+			assert_non_null(apply(t, "a", text("nonsense"), bad));
+		assert_true(a && a->defined);
+		assert_int_equal(a->place.partition, 1);
+		assert_non_null(drop(t, "a", gone));
+		if (bad_at == 2)
+			assert_non_null(apply(t, "a", text("nonsense"), bad));
+		assert_false(a->defined);
+		task_table_free(t);
+	}
+}
+
 static void keys_are_in_order(void **state)
 {
 	static const char *const names[] = { "m", "b", "z", "ba", "a" };
@@ -173,6 +194,7 @@ int main(void)
 		cmocka_unit_test(a_bad_record_leaves_the_definition_in_force),
 		cmocka_unit_test(what_does_not_fit_is_refused_like_nonsense),
 		cmocka_unit_test(one_key_in_two_partitions),
+		cmocka_unit_test(what_is_refused_hides_nothing_elsewhere),
 		cmocka_unit_test(keys_are_in_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
