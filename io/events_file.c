@@ -91,8 +91,8 @@ static enum status parse_real(const struct csv *c, const char *column, struct sl
 
 struct column {
 	const char *name;
-	bool required;
-	int *ret; /* -1: there is none */
+	const char *instead; /* what the error of a required one adds; NULL: it may be missing */
+	int *ret;            /* -1: there is none */
 };
 
 static enum status open_columns(const char *path, const struct column columns[], size_t count, struct csv **ret,
@@ -104,9 +104,9 @@ static enum status open_columns(const char *path, const struct column columns[],
 		return status;
 	for (size_t i = 0; i < count && !status; i++) {
 		*columns[i].ret = csv_column(csv, columns[i].name);
-		if (*columns[i].ret < 0 && columns[i].required)
-			status = error_set(err, STATUS_DATA, "%s: line 1: the header has no column %s", csv_name(csv),
-					   columns[i].name);
+		if (*columns[i].ret < 0 && columns[i].instead)
+			status = error_set(err, STATUS_DATA, "%s: line 1: the header has no column %s%s", csv_name(csv),
+					   columns[i].name, columns[i].instead);
 	}
 	if (status)
 		csv_close(csv);
@@ -121,10 +121,10 @@ enum status events_file_open(const char *path, struct events_file **ret, struct 
 	if (!f)
 		return error_set_memory(err);
 	const struct column columns[] = {
-		{ "user_id", true, &f->user_id },
-		{ "item_id", true, &f->item_id },
-		{ "timestamp", false, &f->timestamp },
-		{ "event_type", false, &f->event_type },
+		{ "user_id", "", &f->user_id },
+		{ "item_id", "", &f->item_id },
+		{ "timestamp", NULL, &f->timestamp },
+		{ "event_type", NULL, &f->event_type },
 	};
 	enum status status = open_columns(path, columns, sizeof columns / sizeof *columns, &f->csv, err);
 	if (status) {
@@ -182,8 +182,11 @@ static enum status open_labels(const char *path, const char *task, bool only, st
 	if (!f)
 		return error_set_memory(err);
 	const struct column columns[] = {
-		{ "task", !task, &f->task_column },    { "user_id", true, &f->user_id }, { "label", true, &f->label },
-		{ "timestamp", false, &f->timestamp }, { "weight", false, &f->weight },
+		{ "task", task ? NULL : "; --task names the task of all rows", &f->task_column },
+		{ "user_id", "", &f->user_id },
+		{ "label", "", &f->label },
+		{ "timestamp", NULL, &f->timestamp },
+		{ "weight", NULL, &f->weight },
 	};
 	enum status status = open_columns(path, columns, sizeof columns / sizeof *columns, &f->csv, err);
 	if (status) {

@@ -81,6 +81,9 @@ static enum status check_pair(const struct command_file *a, const struct command
 static enum status check_output(const struct command_file *file, struct error *err)
 {
 	struct stat about;
+	if (!strcmp(file->path, "-"))
+		return error_set(err, STATUS_USAGE, "--%s: - is standard input alone; for the output say /dev/stdout",
+				 file->option);
 	if (file->use == COMMAND_MAKES && stat(file->path, &about) == 0 && !S_ISREG(about.st_mode))
 		return error_set(err, STATUS_USAGE, "--%s: %.200s is no regular file", file->option, file->path);
 	return atomic_file_try(file->path, err) ? error_prefix(err, "--%s", file->option) : STATUS_OK;

@@ -316,16 +316,17 @@ enum status ctl_demo(int argc, char **argv, struct error *err)
 	const struct ctl_usage usage = {
 		"demo",
 		"",
-		"Everything on this machine: a broker, a seeded audience, a backbone "
-		"pre-trained for it, peterd, and its\n"
-		"updates as they arrive. Three tasks appear while it runs, labels trickle in, "
-		"patches go live; half-way the\n"
-		"same people begin to answer differently. Metrics are of labels before they were "
-		"trained on, from the patches\n"
-		"topic, over 5 seconds; `unasked` is of the scores of users who never answer. At the end every\n"
-		"user's last update is checked. Times from event to update are of the last 10 "
-		"seconds. Ctrl-C leaves\n"
-		"nothing behind.\n",
+		"Everything on this machine: a broker, a seeded audience, a backbone pre-trained for it, peterd, and "
+		"its\n"
+		"updates as they arrive. Three tasks appear while it runs, labels trickle in, patches go live; "
+		"half-way the\n"
+		"same people begin to answer differently. Metrics are of labels before they were trained on, from the "
+		"patches\n"
+		"topic, over 5 seconds. Labels have noise (of offers half are another than the favourite); the scores "
+		"of users\n"
+		"who never answer, `unasked`, are held against what is true of them. At the end every user's last "
+		"update is\n"
+		"checked. Times from event to update are of the last 10 seconds. Ctrl-C leaves nothing behind.\n",
 		options,
 		CTL_COUNT(options),
 		0

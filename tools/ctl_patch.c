@@ -183,6 +183,18 @@ static enum status check_definition(struct patch_command *c, const struct patch_
 			 patch_view_versions(entry, versions, sizeof versions));
 }
 
+/* For people who read that a version is live. */
+static enum status say_in_force(struct patch_command *c, const struct patch_entry *entry, struct error *err)
+{
+	struct definition d;
+	enum status status = definition_now(c, entry->task, &d, err);
+	if (!status && !d.known)
+		printf("  %-12s removed: no version of it serves\n", "task");
+	else if (!status && d.serves && strcmp(d.hash, patch_entry_newest(entry)->definition) != 0)
+		printf("  %-12s defined anew as %.12s: these are versions of what it was\n", "task", d.hash);
+	return status;
+}
+
 /* ---- what is there ---- */
 
 /* Why the bytes of a version that should be there are not: what is wrong with the slots. */
@@ -309,13 +321,11 @@ static enum status run_list(int argc, char **argv, struct error *err)
 	const struct ctl_usage usage = {
 		"patch list",
 		"[TASK]",
-		"Lists what became of the patches of a task, or of all, the newest last: the "
-		"version that is live after\n"
-		"it, what was decided and why, labels consumed, the main metric of the live "
-		"patch and of its challenger\n"
-		"before they learned from the labels, and by how much the loss of one was "
-		"lower, over how many labels\n"
-		"(-: there were none). Of a task without a version yet: whether it is served.\n",
+		"Lists what became of the patches of a task, or of all, the newest last: the version that is live\n"
+		"after it, what was decided and why, labels consumed, the main metric of what was live and of its\n"
+		"challenger, of the last 1000 labels or so, before they learned from them, and by how much the loss\n"
+		"of the challenger (rolled_back: of the predecessor) was lower, over how many labels (-: there were\n"
+		"none). Of a task without a version yet: whether it is served.\n",
 		options,
 		CTL_COUNT(options),
 		1
@@ -341,7 +351,8 @@ static enum status show(struct patch_command *c, const char *task, struct error 
 	const struct patch_record *record = choose_record(entry, (uint64_t)c->version);
 	if (!record)
 		return refuse_version(entry, (uint64_t)c->version, err);
-	return patch_view_show(entry, record, c->json, err);
+	status = patch_view_show(entry, record, c->json, err);
+	return status || c->json ? status : say_in_force(c, entry, err);
 }
 
 static enum status run_show(int argc, char **argv, struct error *err)
@@ -508,13 +519,18 @@ static enum status rollback(struct patch_command *c, const char *task, struct er
 {
 	const struct patch_entry *entry;
 	const struct patch_record *answer = NULL;
+	struct definition d;
 	enum status status = begin(c, err);
 	if (!status)
 		status = find_written(c, task, &entry, err);
 	if (!status)
 		status = check_definition(c, entry, err);
+	if (!status)
+		status = definition_now(c, task, &d, err);
 	if (status)
 		return status;
+	if (!d.known)
+		return error_set(err, STATUS_NO_INPUT, "task %s: it has been removed: no version of it serves", task);
 	const struct patch_record *newest = patch_entry_newest(entry);
 	const uint64_t before = newest->number, version = newest->version;
 	if (!*newest->predecessor)
@@ -541,12 +557,10 @@ static enum status run_rollback(int argc, char **argv, struct error *err)
 	const struct ctl_usage usage = {
 		"patch rollback",
 		"TASK",
-		"Asks the learner to give the live version up for its predecessor, and waits "
-		"for the record that it has.\n"
-		"What learns goes on from the version that is live then. The predecessor, as patch "
-		"show names it, is not the\n"
-		"version just before: it stays for 512 labels at least, and the first one is the "
-		"identity patch.\n",
+		"Asks the learner to give the live version up for its predecessor, and waits for the record that it\n"
+		"has. Learning goes on, from the version that is live then, and what it makes goes live as ever. The\n"
+		"predecessor, as patch show names it, is not the version just before: it stays for 512 labels at\n"
+		"least, and the first one is the identity patch.\n",
 		options,
 		CTL_COUNT(options),
 		1

@@ -167,7 +167,10 @@ static enum status look_at_topics(struct replay *r, struct error *err)
 	for (enum topic topic = TOPIC_INTERACTIONS; topic <= TOPIC_LABELS && !status; topic++)
 		if (topics.partitions[topic] == 0 &&
 		    (topic == TOPIC_INTERACTIONS ? r->events != NULL : r->labels != NULL))
-			status = error_set(err, STATUS_CONFIG, "topic %s is missing", topic_name(r->config, topic));
+			status = error_set(err, STATUS_CONFIG,
+					   "topic %s is missing (or may not be described): peterctl topics create "
+					   "--config %s makes it",
+					   topic_name(r->config, topic), r->config->path);
 	if (!status && r->labels && topics.partitions[TOPIC_TASKS] > 0)
 		status = task_topic_open(r->config, NULL, TIMEOUT_MS, &r->tasks, err);
 	if (!status && r->tasks)
@@ -223,7 +226,8 @@ enum status ctl_replay(int argc, char **argv, struct error *err)
 		"replay",
 		"",
 		"Produces the rows to the configured topics as Avro, keyed by user_id (murmur2), both files merged by\n"
-		"timestamp. Either may be left out. Exits 0 only when every record is delivered.\n",
+		"timestamp. Either may be left out. A label without a timestamp comes after all of the events; where\n"
+		"there is no file of them, its time is now. Exits 0 only when every record is delivered.\n",
 		options,
 		CTL_COUNT(options),
 		0

@@ -430,7 +430,7 @@ static void summarise_task(const struct demo_tasks *t, const struct demo_task *t
 		       number(task, shown(task, p, t->drifted_s - RECENT_S, t->drifted_s), text[1]),
 		       number(task, shown(task, p, ceil(t->drifted_s), ceil(t->drifted_s) + FIRST_S), text[2]));
 	printf(", %s at the end\n"
-	       "            of users who never answer: %s at the end\n"
+	       "            of users who never answer: %s at the end, without the noise of labels\n"
 	       "            %llu labels sent, %llu trained on%s; live: version %llu; %llu promoted, %llu rejected, "
 	       "%llu rolled back\n",
 	       number(task, shown(task, p, now_s - RECENT_S, now_s), text[3]),

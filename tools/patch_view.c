@@ -99,7 +99,7 @@ const char *patch_view_metric(const struct patch_record *r)
 
 const char *patch_view_gain(const struct patch_gate *gate, char ret[PATCH_VIEW_GAIN_SIZE])
 {
-	if (isfinite(gate->gain) && isfinite(gate->width))
+	if (gate->count && isfinite(gate->gain) && isfinite(gate->width))
 		(void)snprintf(ret, PATCH_VIEW_GAIN_SIZE, "%+.4f +- %.4f of %llu", gate->gain, gate->width,
 			       (unsigned long long)gate->count);
 	else
@@ -353,7 +353,7 @@ static void print_gate(const struct patch_gate *g)
 {
 	printf("  %-12s %s, %llu label%s, gain ", "gate", patch_reason_name(g->reason), (unsigned long long)g->count,
 	       plural((int64_t)g->count));
-	if (isfinite(g->gain) && isfinite(g->width))
+	if (g->count && isfinite(g->gain) && isfinite(g->width))
 		printf("%+.6f +- %.6f\n", g->gain, g->width);
 	else
 		printf("-\n");

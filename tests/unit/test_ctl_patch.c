@@ -238,16 +238,22 @@ static void list_has_every_record(void **state)
 	assert_string_equal(fx.err.text, "task gendre: there is no such task; did you mean gender?");
 }
 
-/* A definition on the tasks topic, in YAML. */
+/* A record on the tasks topic. */
+static void change_task(const char *name, struct slice value)
+{
+	const struct topic_change change = { slice_of(name), value, RD_KAFKA_PARTITION_UA };
+	if (topic_write(fx.config, fx.config->tasks_topic, &change, 1, WAIT_MS, &fx.err))
+		fail_msg("%s", fx.err.text);
+}
+
+/* A definition, in YAML. */
 static void put_task(const char *name, const char *text)
 {
 	struct buffer value = { 0 };
 	struct config *c = NULL;
 	assert_int_equal(config_parse_tasks("t", text, strlen(text), &c, &fx.err), STATUS_OK);
 	task_record_encode(&c->tasks[0], &value);
-	const struct topic_change change = { slice_of(name), { value.data, value.length }, RD_KAFKA_PARTITION_UA };
-	if (topic_write(fx.config, fx.config->tasks_topic, &change, 1, WAIT_MS, &fx.err))
-		fail_msg("%s", fx.err.text);
+	change_task(name, (struct slice){ value.data, value.length });
 	config_free(c);
 	buffer_free(&value);
 }
@@ -380,6 +386,25 @@ static void a_damaged_version_says_why(void **state)
 	assert_says(out, "damaged      slot 0: chunk 0 is newer");
 }
 
+static void of_a_removed_task_nothing_serves(void **state)
+{
+	char out[8192], file[128];
+	(void)snprintf(file, sizeof file, "%s/p", fx.folder);
+	publish_version(1);
+	publish_version(2);
+	put_task("gender", "name: gender\ntype: classification\nbottleneck: 3\n");
+	assert_int_equal(PATCH(out, "show", "gender"), STATUS_OK);
+	assert_says(out, "  task         defined anew as ");
+	change_task("gender", (struct slice){ NULL, 0 });
+	assert_int_equal(PATCH(out, "show", "gender"), STATUS_OK);
+	assert_says(out, "  task         removed: no version of it serves\n");
+	assert_int_equal(PATCH(out, "rollback", "gender"), STATUS_NO_INPUT);
+	assert_string_equal(fx.err.text, "task gender: it has been removed: no version of it serves");
+	assert_int_equal(PATCH(out, "export", "gender", "--out", file), STATUS_OK);
+	assert_int_equal(PATCH(out, "export", "gender", "--out", "-"), STATUS_USAGE);
+	assert_string_equal(fx.err.text, "--out: - is standard input alone; for the output say /dev/stdout");
+}
+
 static void a_rollback_needs_somewhere_to_go(void **state)
 {
 	char out[2048];
@@ -456,7 +481,7 @@ int main(void)
 		TEST(versions_are_exported_as_they_are),        TEST(show_has_the_numbers),
 		TEST(without_labels_there_is_no_gain),          TEST(a_damaged_version_says_why),
 		TEST(a_rollback_needs_somewhere_to_go),         TEST(a_rollback_is_awaited),
-		TEST(a_rollback_that_was_overtaken_is_refused),
+		TEST(a_rollback_that_was_overtaken_is_refused), TEST(of_a_removed_task_nothing_serves),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

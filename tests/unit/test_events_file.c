@@ -159,6 +159,18 @@ static struct labels_file *open_labels(const char *text, const char *task, char 
 	return file;
 }
 
+static void labels_without_a_task_say_what_names_it(void **state)
+{
+	char path[256];
+	struct labels_file *file = NULL;
+	struct error err;
+	text_file_make(".csv", "user_id,label\n", 14, path);
+	assert_int_equal(labels_file_open(path, NULL, &file, &err), STATUS_DATA);
+	assert_string_equal(err.text + strlen(path),
+			    ": line 1: the header has no column task; --task names the task of all rows");
+	(void)unlink(path);
+}
+
 static void labels_with_and_without_columns(void **state)
 {
 	char path[256];
@@ -241,10 +253,15 @@ static void bad_labels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(events_with_all_columns), cmocka_unit_test(events_without_timestamps_are_numbered),
-		cmocka_unit_test(recbole_columns),         cmocka_unit_test(bad_rows),
-		cmocka_unit_test(ids_have_limits),         cmocka_unit_test(labels_with_and_without_columns),
-		cmocka_unit_test(labels_of_one_task),      cmocka_unit_test(bad_labels),
+		cmocka_unit_test(events_with_all_columns),
+		cmocka_unit_test(events_without_timestamps_are_numbered),
+		cmocka_unit_test(recbole_columns),
+		cmocka_unit_test(bad_rows),
+		cmocka_unit_test(ids_have_limits),
+		cmocka_unit_test(labels_with_and_without_columns),
+		cmocka_unit_test(labels_without_a_task_say_what_names_it),
+		cmocka_unit_test(labels_of_one_task),
+		cmocka_unit_test(bad_labels),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
