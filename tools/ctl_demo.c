@@ -322,11 +322,13 @@ enum status ctl_demo(int argc, char **argv, struct error *err)
 		"half-way the\n"
 		"same people begin to answer differently. Metrics are of labels before they were trained on, from the "
 		"patches\n"
-		"topic, over 5 seconds. Labels have noise (of offers half are another than the favourite); the scores "
-		"of users\n"
-		"who never answer, `unasked`, are held against what is true of them. At the end every user's last "
-		"update is\n"
-		"checked. Times from event to update are of the last 10 seconds. Ctrl-C leaves nothing behind.\n",
+		"topic, over 5 seconds; the age's RMSE is in years. Labels have noise (of offers half are another than "
+		"the\n"
+		"favourite); the scores of users who never answer, `unasked`, are held against what is true of them. "
+		"At the\n"
+		"end every user's last update is checked. Times from event to update are of the last 10 seconds. "
+		"Ctrl-C\n"
+		"leaves nothing behind.\n",
 		options,
 		CTL_COUNT(options),
 		0

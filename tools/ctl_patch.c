@@ -583,7 +583,12 @@ enum status ctl_patch(int argc, char **argv, struct error *err)
 			return commands[i].run(argc - 1, argv + 1, err);
 	if (argc > 1 && !strcmp(argv[1], "--help")) {
 		printf("Usage: peterctl patch list|show|rollback|export|verify --config FILE [OPTION]...\n"
-		       "       peterctl patch list|show|rollback|export|verify --help\n");
+		       "       peterctl patch list|show|rollback|export|verify --help\n\n"
+		       "  list      what became of tasks' patches, the newest last\n"
+		       "  show      a version's decision, with all of its numbers\n"
+		       "  rollback  the predecessor serves again\n"
+		       "  export    a version to a file\n"
+		       "  verify    makes all versions again from the topics, and compares the bytes\n");
 		return STATUS_OK;
 	}
 	return error_set(err, STATUS_USAGE, "patch: what to do is missing: list, show, rollback, export or verify");

@@ -366,7 +366,10 @@ enum status ctl_task(int argc, char **argv, struct error *err)
 		return run_remove(argc - 1, argv + 1, err);
 	if (argc > 1 && !strcmp(argv[1], "--help")) {
 		printf("Usage: peterctl task list|put|remove --config FILE [OPTION]...\n"
-		       "       peterctl task list|put|remove --help\n");
+		       "       peterctl task list|put|remove --help\n\n"
+		       "  list    tasks, and whether their definitions are valid\n"
+		       "  put     definitions from files: a new task, or another definition\n"
+		       "  remove  tasks: nothing of them is served or learnt any more\n");
 		return STATUS_OK;
 	}
 	return error_set(err, STATUS_USAGE, "task: what to do is missing: list, put or remove");
