@@ -391,6 +391,10 @@ static enum status write_version(struct patch_command *c, const char *task, cons
 	const struct patch_slot *slot;
 	struct buffer bytes = { 0 };
 	enum status status = begin(c, err);
+	struct command_file files[] = { { .option = "config's backbone" }, { "out", out, COMMAND_WRITES } };
+	files[0].path = c->config ? c->config->backbone : NULL;
+	if (!status)
+		status = command_files_check(files, CTL_COUNT(files), err);
 	if (!status)
 		status = find_written(c, task, &entry, err);
 	if (!status)

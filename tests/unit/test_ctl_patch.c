@@ -321,6 +321,8 @@ static void versions_are_exported_as_they_are(void **state)
 	assert_int_equal(PATCH(out, "export", "nobody", "--out", file), STATUS_NO_INPUT);
 	assert_int_equal(PATCH(out, "export", "--out", file), STATUS_USAGE);
 	assert_int_equal(PATCH(out, "export", "gender", "--out", fx.path), STATUS_USAGE);
+	assert_int_equal(PATCH(out, "export", "gender", "--out", fx.backbone), STATUS_USAGE);
+	assert_says(fx.err.text, "is the file of --config's backbone");
 	assert_int_equal(PATCH(out, "export", "gender", "--out", "/nonexistent/p"), STATUS_IO);
 }
 
