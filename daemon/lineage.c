@@ -6,6 +6,7 @@
 #include "daemon/decision.h"
 #include "daemon/lineage_private.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,6 +229,16 @@ static void count_decision(struct lineage *l, enum learner_verdict verdict)
 	l->counts.rolled_back += verdict == LEARNER_ROLLED_BACK;
 }
 
+/* Versions go live all the time; one that is taken back is news. */
+static void say_rolled_back(const struct lineage *l, const struct learner_decision *d)
+{
+	log_warning("task %s: version %" PRIu64 " is taken back, version %" PRIu64 " serves again: %s",
+		    l->setup.lineage.task, d->parent, d->version,
+		    d->reason == LEARNER_ASKED   ? "a person asked for it"
+		    : d->reason == LEARNER_DRIFT ? "labels do not follow the events as they did"
+						 : "it is worse");
+}
+
 /* What was decided and carried out becomes the open record's end. */
 static enum status note_decision(struct lineage *l, const struct learner_decision *d, struct error *err)
 {
@@ -236,6 +247,8 @@ static enum status note_decision(struct lineage *l, const struct learner_decisio
 	l->record.has_gate = true;
 	l->record.gate = decision_gate(d);
 	count_decision(l, d->verdict);
+	if (d->verdict == LEARNER_ROLLED_BACK)
+		say_rolled_back(l, d);
 	if (d->verdict == LEARNER_PROMOTED) {
 		status = lineage_name_live(l, &bytes, err);
 		l->quiet_until_us = clock_monotonic_us() + (int64_t)bytes.length / PATCH_BYTES_PER_US;

@@ -273,8 +273,11 @@ static void a_person_rolls_back(void **state)
 	hand(first, 200);
 	ask_for_rollback(first, fx.examples[200].offset + 1);
 	hand(first, 201);
+	char said[4096];
+	log_begin();
 	for (int i = 0; i < 3; i++)
 		work(first, fx.examples[201].offset + 1);
+	assert_non_null(strstr(log_end(said, sizeof said), "is taken back"));
 	const struct patch_entry *entry = patch_table_find(fx.table, "hue");
 	const struct patch_record *r = NULL;
 	for (size_t i = 0; i < entry->decision_count; i++)
