@@ -27,17 +27,19 @@ struct label_row {
 struct learner_options learner_defaults(enum patch_type type, enum patch_insertion insertion, int64_t max_age_ms)
 {
 	const bool side = insertion == PATCH_SIDE; /* docs/patches.md, "Learnt from the stream" */
-	const bool noisy = !side && type == PATCH_CLASSIFICATION;
+	const bool classes = type == PATCH_CLASSIFICATION;
 	return (struct learner_options){
 		.loss = tuner_default_loss(type, UINT32_MAX),
 		.negatives = 512,
 		.rate = 0.001F,
 		.clip = 5,
-		.dropout = noisy ? 0.7F : 0.5F,
+		.dropout = !classes ? 0.5F
+			   : side   ? 0.6F
+				    : 0.7F,
 		.proximal = 0,
 		.average = 0.99F,
 		.batch = 64,
-		.passes = 24,
+		.passes = 36,
 		.passes_at_least = side ? 2 : 1,
 		.passes_rise = side ? 0 : 0.25F,
 		.replay = 8192,
