@@ -24,11 +24,11 @@ def growth(site):
     site.settle(daemon=daemon)
     daemon.wait_ready()
     for partitions, late in ((4, ()), (7, ("labels", *OUT))):
-        begun = time.monotonic()
+        begun, said = time.monotonic(), len(daemon.log())
         grow(site, [k for k in ("labels", *OUT, "interactions") if k not in late], partitions)
         site.produce(stream.take(site.size(600)))
         if late:
-            while "nknown partition" not in daemon.get("/readyz")[1]:
+            while "nknown partition" not in daemon.get("/readyz")[1] + daemon.log()[said:]:  # shown until the next success
                 assert time.monotonic() - begun < 30, f"without {late}, /readyz says {daemon.get('/readyz')}"
                 time.sleep(0.05)
             grow(site, late, partitions)
