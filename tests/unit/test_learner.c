@@ -430,6 +430,26 @@ static void serial_patches_learn_from_events(void **state)
 	network_free(net);
 }
 
+static void few_examples_are_trained_on_less(void **state)
+{
+	struct learner_options o = fixture_options(PATCH_CLASSIFICATION);
+	o.passes = 6;
+	o.passes_rise = 0.25F;
+	o.batch = 8;
+	struct stream *s = fixture_stream(&o, PATCH_CLASSIFICATION, 2);
+	uint64_t most = 0;
+	(void)state;
+	for (uint64_t labels = CUT; labels <= 1024; labels += CUT) {
+		const uint64_t rise = (uint64_t)(0.25 * sqrt((double)labels));
+		const uint64_t passes = rise < 1 ? 1 : rise > o.passes ? o.passes : rise;
+		fixture_cut(s);
+		assert_int_equal(s->steps, (CUT * passes + o.batch - 1) / o.batch);
+		most = passes;
+	}
+	assert_int_equal(most, o.passes);
+	fixture_free(s);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct error err;
@@ -469,6 +489,7 @@ int main(void)
 		cmocka_unit_test(a_wild_value_is_no_end),
 		cmocka_unit_test(a_user_is_forgotten),
 		cmocka_unit_test(serial_patches_learn_from_events),
+		cmocka_unit_test(few_examples_are_trained_on_less),
 		cmocka_unit_test(nonsense_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
