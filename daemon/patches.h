@@ -11,9 +11,9 @@ enum status patches_new(const struct config *config, const struct backbone *back
 			struct task_board *board, struct patches **ret, struct error *err) MUST_CHECK;
 void patches_free(struct patches *p); /* NULL is fine */
 
-/* Reads the topic, unless it is followed already, to its end and puts these tasks on the board. Blocking, up to timeout_ms for each step: not on a loop. Errors:
- * those of patch_topic_open; STATUS_UNAVAILABLE: call it again, and it goes on where it stopped (versions of large tables take
- * longer than anybody should wait in one go); STATUS_MEMORY. */
+/* Reads the topic to its end, from its beginning where it is not followed yet or was lost, and puts these tasks on the board.
+ * Blocking, up to timeout_ms for each step: not on a loop. Errors: those of patch_topic_open; STATUS_UNAVAILABLE: call it again, and
+ * it goes on where it stopped (versions of large tables take longer than anybody should wait in one go); STATUS_MEMORY. */
 enum status patches_start(struct patches *p, const struct task_set *tasks, int timeout_ms,
 			  struct error *err) MUST_CHECK;
 
